@@ -39,8 +39,9 @@ fn workspace() -> PathBuf {
 }
 
 fn metadata() -> Value {
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--locked", "--offline"])
+        .args(["metadata", "--format-version=1", "--locked", "--offline", "--filter-platform", &platform])
         .current_dir(workspace())
         .output()
         .expect("cargo runs");
