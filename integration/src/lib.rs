@@ -2,6 +2,7 @@
 //! the check that nothing was left behind.
 
 pub mod host;
+pub mod image;
 pub mod leaks;
 pub mod world;
 

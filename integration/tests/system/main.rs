@@ -1,5 +1,7 @@
 //! rcr on a real kernel. One module per subject; each lists its cases at the top.
 
+mod run;
+
 fn main() {
-    harness::main([], || ());
+    harness::main(run::CASES.iter(), || ());
 }
