@@ -1,7 +1,6 @@
 # An index: every target is one line and does its work elsewhere. `make demo PREFIX=DIR` keeps its state in DIR.
-PREFIX ?= $(CURDIR)/target/prefix
 CARGO ?= cargo
-export PREFIX CARGO
+export CARGO
 .PHONY: demo test check integration bench install
 
 demo:        ; integration/demo                             # pull python:3.8.5-alpine and run Python in it

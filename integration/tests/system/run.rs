@@ -11,7 +11,7 @@ use serde_json::json;
 
 const BUSYBOX: harness::host::Need = Path("/bin/busybox");
 
-pub const CASES: &[Case] = cases!("run":
+pub(crate) const CASES: &[Case] = cases!("run":
     output_and_exit_code_are_the_containers [Root, BUSYBOX],
     a_signal_ends_with_128_plus_its_number [Root, BUSYBOX],
     entrypoint_command_and_their_overrides [Root, BUSYBOX],
