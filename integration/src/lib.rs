@@ -4,6 +4,7 @@
 pub mod host;
 pub mod image;
 pub mod leaks;
+pub mod tree;
 pub mod world;
 
 use libtest_mimic::{Arguments, Failed, Trial};

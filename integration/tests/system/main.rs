@@ -1,7 +1,8 @@
 //! rcr on a real kernel. One module per subject; each lists its cases at the top.
 
+mod merged_root;
 mod run;
 
 fn main() {
-    harness::main(run::CASES.iter(), || ());
+    harness::main(run::CASES.iter().chain(merged_root::CASES), || ());
 }
