@@ -4,6 +4,7 @@
 pub mod host;
 pub mod image;
 pub mod leaks;
+pub mod registry;
 pub mod tree;
 pub mod world;
 

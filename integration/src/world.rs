@@ -45,11 +45,15 @@ impl Default for World {
     }
 }
 
+/// Cargo's target directory.
+pub fn target() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("integration/ is in the workspace");
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from)
+}
+
 /// The release build of one of rcr's programs, or what `$RCR_BIN_DIR` holds.
 pub fn binary(name: &str) -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("integration/ is in the workspace");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    let dir = std::env::var_os("RCR_BIN_DIR").map_or_else(|| target.join("release"), PathBuf::from);
+    let dir = std::env::var_os("RCR_BIN_DIR").map_or_else(|| target().join("release"), PathBuf::from);
     let path = dir.join(name);
     assert!(path.exists(), "{} is not built; run `cargo build --release`", path.display());
     path
