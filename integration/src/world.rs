@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Directories of one test and the commands that use them. Dropped, all of it is removed.
 pub struct World {
@@ -10,9 +11,12 @@ pub struct World {
 }
 
 impl World {
-    /// Makes an empty one.
+    /// Makes an empty one. Its path is lower case, because podman takes a layout's path for part of an image's name.
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("rcr-test-").tempdir().expect("a temporary directory");
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("rcr-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir =
+            tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir().expect("a temporary directory");
         Self { dir }
     }
 

@@ -29,7 +29,7 @@ const KNOWN: &[(&str, &str, &str, &str)] = &[];
 const PROBE: &str = r#"
 section() { echo "== $1"; }
 section mountinfo; cut -d' ' -f4- /proc/self/mountinfo
-section status; grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|Umask|NSpid):' /proc/self/status
+section status; grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|Umask):' /proc/self/status; grep NSpid /proc/1/status | cut -f3-
 section limits; cat /proc/self/limits
 section env; env | sort
 section fds; for fd in /proc/self/fd/*; do [ -e "$fd" ] && echo "${fd##*/}"; done
@@ -67,6 +67,8 @@ fn bundle(adjust: impl FnOnce(&mut Value)) -> Bundle {
     let mut config: Value = serde_json::from_slice(&text).expect("JSON");
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!(["/bin/sh", "-c", PROBE]);
+    // Without a path runc and rcr-runtime go below their own cgroup, crun to the top.
+    config["linux"]["cgroupsPath"] = json!("/rcr-compare");
     // The host's hard limit can't be raised without CAP_SYS_RESOURCE.
     config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "hard": 1000, "soft": 500 }]);
     adjust(&mut config);
