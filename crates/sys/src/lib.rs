@@ -8,6 +8,8 @@
 
 pub mod mount;
 pub mod path;
+pub mod pidfd;
+pub mod tty;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
