@@ -3,8 +3,13 @@
 //! Owns the meaning of the OCI runtime specification on Linux. Knows nothing of images, registries or networks:
 //! what it starts is described completely by a spec and by [`lifecycle::CreateOptions`].
 
+pub mod args;
 mod error;
+pub mod host;
+pub mod launch;
 pub mod lifecycle;
+pub mod plan;
+pub mod spec;
 mod state;
 mod stdio;
 
