@@ -9,6 +9,7 @@
 pub mod mount;
 pub mod path;
 pub mod pidfd;
+pub mod seccomp;
 pub mod tty;
 
 use std::io;
