@@ -6,8 +6,13 @@
 
 #![allow(unsafe_code)]
 
+pub mod clone;
+pub mod keyring;
+pub mod message;
 pub mod mount;
 pub mod path;
+pub mod process;
+pub mod pty;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
