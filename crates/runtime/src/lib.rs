@@ -4,12 +4,17 @@
 //! what it starts is described completely by a spec and by [`lifecycle::CreateOptions`].
 
 pub mod args;
+pub mod cgroup;
+pub mod devices;
 mod error;
+pub mod features;
 pub mod host;
 pub mod launch;
 pub mod lifecycle;
 pub mod plan;
+pub mod seccomp;
 pub mod spec;
+pub mod spec_default;
 mod state;
 mod stdio;
 

@@ -13,6 +13,7 @@ pub mod mount;
 pub mod path;
 pub mod process;
 pub mod pty;
+pub mod seccomp;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
