@@ -6,9 +6,14 @@
 
 #![allow(unsafe_code)]
 
+pub mod clone;
+pub mod keyring;
+pub mod message;
 pub mod mount;
 pub mod path;
 pub mod pidfd;
+pub mod process;
+pub mod pty;
 pub mod seccomp;
 pub mod tty;
 
