@@ -5,7 +5,7 @@
 
 pub mod args;
 pub mod cgroup;
-//pub mod cli;
+pub mod cli;
 pub mod devices;
 mod error;
 pub mod features;

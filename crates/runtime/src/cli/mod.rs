@@ -25,9 +25,10 @@ mod state;
 mod terminal;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::Path;
 
-use crate::Error;
+use crate::{Error, ErrorKind};
 use flags::{Flag, Parsed};
 use global::Global;
 use log::Log;
@@ -172,4 +173,22 @@ fn print_help(program: &str, topic: &str) -> Result<u8, Failure> {
         return Ok(0);
     }
     Err((Error::new(format!("No help topic for '{topic}'")), 3))
+}
+
+/// The container id, which is the first argument.
+fn id_of(parsed: &Parsed) -> Result<String, Error> {
+    let id = parsed.rest.first().map(|id| id.to_string_lossy().into_owned()).unwrap_or_default();
+    if id.is_empty() { Err(invalid("container id cannot be empty")) } else { Ok(id) }
+}
+
+/// An argument that cannot be.
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(message).kind(ErrorKind::Invalid)
+}
+
+/// Prints a command's result.
+fn print(text: &str) -> Result<u8, Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Error::new("print").because(e))?;
+    Ok(0)
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, mkfifoat, unlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
 use super::id::check_id;
 use crate::{Error, ErrorKind};
@@ -102,23 +102,19 @@ impl Directory {
         Ok(Some(content))
     }
 
-    /// Makes the exec FIFO, for `owner` to write to, and opens its both ends: opening it blocks nobody, and a byte
-    /// written later reaches whoever has inherited the descriptor.
-    pub(crate) fn make_fifo(&self, owner: (u32, u32)) -> Result<OwnedFd, Error> {
+    /// Makes the exec FIFO and opens both its ends: opening it blocks nobody, and a byte written later reaches whoever
+    /// has inherited the descriptor.
+    pub(crate) fn make_fifo(&self) -> Result<OwnedFd, Error> {
         let fail = |e: Errno| Error::new(format!("make {:?}", self.path.join(EXEC_FIFO))).because(e);
         mkfifoat(&self.fd, EXEC_FIFO, Mode::from_bits_truncate(0o600)).map_err(fail)?;
-        let fd = self.open_fifo(OFlag::O_RDWR).map_err(fail)?;
-        // The umask had its say in mkfifo.
-        fchmod(&fd, Mode::from_bits_truncate(0o622)).map_err(fail)?;
-        if owner != (0, 0) {
-            fchown(&fd, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1))).map_err(fail)?;
-        }
-        Ok(fd)
+        let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.fd, EXEC_FIFO, flags, Mode::empty()).map_err(fail)
     }
 
-    /// Opens the FIFO without waiting. ENXIO, for writing: the process that waited for it is gone.
-    pub(crate) fn open_fifo(&self, access: OFlag) -> Result<OwnedFd, Errno> {
-        openat(&self.fd, EXEC_FIFO, access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())
+    /// Opens the FIFO for writing, without waiting. ENXIO: the process that waited for a byte is gone.
+    pub(crate) fn open_fifo(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        openat(&self.fd, EXEC_FIFO, flags, Mode::empty())
     }
 
     /// Whether the FIFO is there.
@@ -140,6 +136,17 @@ impl Directory {
         let fail = |e: std::io::Error| Error::new(format!("lock {:?}", self.path)).because(e);
         let copy = self.fd.try_clone().map_err(fail)?;
         Flock::lock(copy, FlockArg::LockExclusive).map_err(|(_, e)| fail(e.into()))
+    }
+
+    /// The same without waiting: `None` when another process holds it.
+    pub(crate) fn try_lock(&self) -> Result<Option<Flock<OwnedFd>>, Error> {
+        let fail = |e: std::io::Error| Error::new(format!("lock {:?}", self.path)).because(e);
+        let copy = self.fd.try_clone().map_err(fail)?;
+        match Flock::lock(copy, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(fail(e.into())),
+        }
     }
 
     /// Its owner and the like.
@@ -213,7 +220,7 @@ mod tests {
         }
         assert!(directory.read("state.json").is_err());
         assert!(!directory.has_fifo());
-        assert!(directory.make_fifo((0, 0)).is_err());
+        assert!(directory.make_fifo().is_err());
         // Replaced, not followed.
         directory.write("state.json", b"new").unwrap();
         assert_eq!(directory.read("state.json").unwrap().unwrap(), b"new");
@@ -224,18 +231,28 @@ mod tests {
     }
 
     #[test]
+    fn only_one_holds_the_lock() {
+        let root = tempfile::tempdir().unwrap();
+        let first = Directory::create(root.path(), "web").unwrap();
+        let second = Directory::open(root.path(), "web").unwrap();
+        let lock = first.lock().unwrap();
+        assert!(second.try_lock().unwrap().is_none());
+        drop(lock);
+        assert!(second.try_lock().unwrap().is_some());
+    }
+
+    #[test]
     fn a_byte_in_the_fifo_reaches_the_inherited_descriptor() {
         let root = tempfile::tempdir().unwrap();
         let directory = Directory::create(root.path(), "web").unwrap();
-        let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        let both: File = directory.make_fifo(owner).unwrap().into();
+        let both: File = directory.make_fifo().unwrap().into();
         assert!(directory.has_fifo());
-        let mut writer: File = directory.open_fifo(OFlag::O_WRONLY).unwrap().into();
+        let mut writer: File = directory.open_fifo().unwrap().into();
         writer.write_all(b"0").unwrap();
         let mut byte = [0];
         (&both).read_exact(&mut byte).unwrap();
         drop((both, writer));
-        assert_eq!(directory.open_fifo(OFlag::O_WRONLY).unwrap_err(), Errno::ENXIO);
+        assert_eq!(directory.open_fifo().unwrap_err(), Errno::ENXIO);
         directory.remove_fifo().unwrap();
         assert!(!directory.has_fifo());
     }
