@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
 pub mod keyring;
 pub mod message;
