@@ -84,7 +84,8 @@ pub(crate) fn run_each(
     launch: &mut dyn FnMut(&Hook, Stdio) -> Result<OwnedFd, Error>,
 ) -> Result<(), Error> {
     for (number, hook) in hooks.iter().enumerate() {
-        run(hook, state, launch).map_err(|e| Error::new(format!("error running {kind} hook #{number}")).because(e))?;
+        run(hook, state, launch)
+            .map_err(|e| Error::new(format!("error running {kind} hook #{number}")).because(e))?;
     }
     Ok(())
 }
@@ -207,7 +208,8 @@ mod tests {
 
     #[test]
     fn a_failing_hook_is_named_with_its_output() {
-        let error = run_hooks(&[hook("exit 0", None), hook("echo out; echo err >&2; exit 3", None)]).unwrap_err();
+        let error =
+            run_hooks(&[hook("exit 0", None), hook("echo out; echo err >&2; exit 3", None)]).unwrap_err();
         assert_eq!(error, "error running createRuntime hook #1: exit status 3, output: out; err");
     }
 
@@ -228,6 +230,9 @@ mod tests {
         let mut missing = Hook::default();
         missing.set_path("/no/such/hook".into());
         let error = run_hooks(&[missing]).unwrap_err();
-        assert_eq!(error, "error running createRuntime hook #0: start \"/no/such/hook\": no such file or directory");
+        assert_eq!(
+            error,
+            "error running createRuntime hook #0: start \"/no/such/hook\": no such file or directory"
+        );
     }
 }

@@ -26,8 +26,13 @@ pub fn size(tty: BorrowedFd) -> io::Result<Size> {
 
 /// TIOCSWINSZ: sets the size; the foreground process group gets SIGWINCH when it changed.
 pub fn set_size(tty: BorrowedFd, size: Size) -> io::Result<()> {
-    let raw =
-        libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: size.x_pixels, ws_ypixel: size.y_pixels };
+    let raw = libc::winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: size.x_pixels,
+        ws_ypixel: size.y_pixels,
+    };
     // SAFETY: the kernel reads one winsize from the address, which is that of a live winsize.
-    crate::check(i64::from(unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSWINSZ, &raw const raw) })).map(drop)
+    crate::check(i64::from(unsafe { libc::ioctl(tty.as_raw_fd(), libc::TIOCSWINSZ, &raw const raw) }))
+        .map(drop)
 }

@@ -17,15 +17,20 @@ const DESCRIPTION: &str = "creates an instance of a container for a bundle. The 
     the spec command for making one.";
 
 const BUNDLE: Flag =
-    Flag::value("bundle", "path to the root of the bundle directory, defaults to the current directory").or("b");
-const CONSOLE_SOCKET: Flag =
-    Flag::value("console-socket", "path to an AF_UNIX socket which will receive the master end of the console");
+    Flag::value("bundle", "path to the root of the bundle directory, defaults to the current directory")
+        .or("b");
+const CONSOLE_SOCKET: Flag = Flag::value(
+    "console-socket",
+    "path to an AF_UNIX socket which will receive the master end of the console",
+);
 const PIDFD_SOCKET: Flag =
     Flag::value("pidfd-socket", "path to an AF_UNIX socket which will receive a pidfd of the init process");
 const PID_FILE: Flag = Flag::value("pid-file", "specify the file to write the process id to");
 const NO_PIVOT: Flag = Flag::switch("no-pivot", "do not use pivot_root(2); for a rootfs on top of a ramdisk");
-const NO_NEW_KEYRING: Flag = Flag::switch("no-new-keyring", "do not create a new session keyring for the container");
-const PRESERVE_FDS: Flag = Flag::value("preserve-fds", "pass N additional file descriptors (after $LISTEN_FDS)");
+const NO_NEW_KEYRING: Flag =
+    Flag::switch("no-new-keyring", "do not create a new session keyring for the container");
+const PRESERVE_FDS: Flag =
+    Flag::value("preserve-fds", "pass N additional file descriptors (after $LISTEN_FDS)");
 
 pub(crate) const CREATE: Command = Command {
     name: "create",
@@ -159,7 +164,9 @@ impl Start {
 pub(crate) fn detached_console(terminal: bool, socket: Option<&Path>) -> Result<Console, Error> {
     match (terminal, socket) {
         (true, Some(socket)) => Ok(Console::Socket(socket.to_owned())),
-        (true, None) => Err(invalid("cannot allocate tty if runc will detach without setting console socket")),
+        (true, None) => {
+            Err(invalid("cannot allocate tty if runc will detach without setting console socket"))
+        }
         (false, Some(_)) => Err(invalid("cannot use console socket if runc will not detach or allocate tty")),
         (false, None) => Ok(Console::None),
     }

@@ -10,7 +10,9 @@ pub(crate) const COMMAND: Command = Command {
     usage: "delete any resources held by the container often used with detached container",
     arguments: "<container-id>",
     description: "Only a stopped or created container is deleted, unless --force is given.",
-    flags: &[Flag::switch("force", "Forcibly deletes the container if it is still running (uses SIGKILL)").or("f")],
+    flags: &[
+        Flag::switch("force", "Forcibly deletes the container if it is still running (uses SIGKILL)").or("f")
+    ],
     arity: (1, 1),
     stop_after: usize::MAX,
     failure: 1,

@@ -1,5 +1,6 @@
 //! `exec`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -24,8 +25,14 @@ pub(crate) const COMMAND: Command = Command {
         executed in the container. \"<command>\" can't be empty unless a \"-p\" flag provided.",
     description: "The process is that of the container's configuration, as far as no flag changes it.",
     flags: &[
-        Flag::value("console-socket", "path to an AF_UNIX socket which will receive the master end of the console"),
-        Flag::value("pidfd-socket", "path to an AF_UNIX socket which will receive a pidfd of the exec process"),
+        Flag::value(
+            "console-socket",
+            "path to an AF_UNIX socket which will receive the master end of the console",
+        ),
+        Flag::value(
+            "pidfd-socket",
+            "path to an AF_UNIX socket which will receive a pidfd of the exec process",
+        ),
         Flag::value("cwd", "current working directory in the container"),
         Flag::list("env", "set environment variables").or("e"),
         Flag::switch("tty", "allocate a pseudo-TTY").or("t"),
@@ -39,7 +46,10 @@ pub(crate) const COMMAND: Command = Command {
         Flag::switch("no-new-privs", "set the no new privileges value for the process"),
         Flag::list("cap", "add a capability to the bounding set for the process").or("c"),
         Flag::value("preserve-fds", "pass N additional file descriptors to the container"),
-        Flag::list("cgroup", "run the process in an (existing) sub-cgroup(s). Format is [<controller>:]<cgroup>."),
+        Flag::list(
+            "cgroup",
+            "run the process in an (existing) sub-cgroup(s). Format is [<controller>:]<cgroup>.",
+        ),
         Flag::switch("ignore-paused", "allow exec in a paused container"),
     ],
     arity: (1, usize::MAX),
@@ -62,7 +72,8 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
         (false, true) => Console::Keep,
         (false, false) => Console::None,
     };
-    let (pid_file, pidfd_socket) = (path("pid-file").as_deref().map(absolute).transpose()?, path("pidfd-socket"));
+    let (pid_file, pidfd_socket) =
+        (path("pid-file").as_deref().map(absolute).transpose()?, path("pidfd-socket"));
     let options = ExecOptions {
         root: &global.root,
         id: &id,
@@ -90,7 +101,8 @@ fn process(global: &Global, parsed: &Parsed, id: &str) -> Result<Process, Error>
         return read_process(Path::new(path));
     }
     let mut process = lifecycle::process(&global.root, id)?;
-    let args: Option<Vec<String>> = parsed.rest[1..].iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
+    let args: Option<Vec<String>> =
+        parsed.rest[1..].iter().map(|arg| arg.to_str().map(str::to_owned)).collect();
     let args = args.ok_or_else(|| invalid("exec args must be UTF-8"))?;
     if args.is_empty() {
         return Err(invalid("exec args cannot be empty"));
@@ -124,7 +136,10 @@ fn process(global: &Global, parsed: &Parsed, id: &str) -> Result<Process, Error>
     if !more.is_empty() {
         let mut groups = process.user().additional_gids().clone().unwrap_or_default();
         for gid in &more {
-            groups.push(id_number(gid).ok_or_else(|| invalid(format!("additional-gids must be a number: {gid:?}")))?);
+            groups.push(
+                id_number(gid)
+                    .ok_or_else(|| invalid(format!("additional-gids must be a number: {gid:?}")))?,
+            );
         }
         process.user_mut().set_additional_gids(Some(groups));
     }
@@ -168,7 +183,9 @@ fn add_capabilities(mut sets: LinuxCapabilities, added: &[String]) -> Result<Lin
             serde_json::from_value(upper.into()).map_err(|_| invalid(format!("unknown capability {name:?}")))
         })
         .collect::<Result<_, Error>>()?;
-    let with = |set: &Option<Capabilities>| Some(set.iter().flatten().copied().chain(added.iter().copied()).collect());
+    let with = |set: &Option<Capabilities>| {
+        Some(set.iter().flatten().copied().chain(added.iter().copied()).collect())
+    };
     sets.set_bounding(with(sets.bounding()));
     sets.set_effective(with(sets.effective()));
     sets.set_permitted(with(sets.permitted()));
@@ -199,29 +216,30 @@ fn id_number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
-/// `--cgroup [CONTROLLER[,CONTROLLER…]:]PATH` as pairs of controller and path.
-fn cgroups(args: &[String]) -> Result<Vec<(String, String)>, Error> {
-    let mut pairs: Vec<(String, String)> = Vec::new();
+/// `--cgroup [CONTROLLER[,CONTROLLER…]:]PATH` as controller to path; `""` is all controllers.
+fn cgroups(args: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    let mut paths = BTreeMap::new();
     for arg in args {
         let Some((controllers, path)) = arg.split_once(':') else {
             if args.len() > 1 {
-                return Err(invalid(format!("invalid --cgroup argument: {arg} (missing <controller>: prefix)")));
+                return Err(invalid(format!(
+                    "invalid --cgroup argument: {arg} (missing <controller>: prefix)"
+                )));
             }
-            return Ok(vec![(String::new(), arg.clone())]);
+            return Ok([(String::new(), arg.clone())].into());
         };
         for controller in controllers.split(',') {
             if controller.is_empty() {
                 return Err(invalid(format!("invalid --cgroup argument: {arg} (empty <controller> prefix)")));
             }
-            if pairs.iter().any(|(seen, _)| seen == controller) {
+            if paths.insert(controller.to_owned(), path.to_owned()).is_some() {
                 return Err(invalid(format!(
                     "invalid --cgroup argument(s): controller {controller} specified multiple times"
                 )));
             }
-            pairs.push((controller.to_owned(), path.to_owned()));
         }
     }
-    Ok(pairs)
+    Ok(paths)
 }
 
 #[cfg(test)]
@@ -252,8 +270,7 @@ mod tests {
     #[test]
     fn sub_cgroups() {
         let read = |args: &[&str]| cgroups(&args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
-        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(read(&["sub"]).unwrap(), [pair("", "sub")]);
+        assert_eq!(read(&["sub"]).unwrap(), BTreeMap::from([(String::new(), "sub".to_owned())]));
         assert_eq!(read(&["cpu,cpuacct:x", "memory:y"]).unwrap().len(), 3);
         for bad in [&["a", "b"][..], &[":x"], &["cpu,:x"], &["cpu:x", "cpu:y"]] {
             assert!(read(bad).is_err(), "{bad:?}");

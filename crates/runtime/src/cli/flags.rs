@@ -100,7 +100,9 @@ impl Parsed {
     /// The last value of a flag as a number that is not negative; 0 when not given.
     pub(crate) fn number(&self, name: &str) -> Result<u32, String> {
         let Some(text) = self.text(name)? else { return Ok(0) };
-        text.parse().map_err(|_| format!("invalid value {text:?} for flag -{name}: not a number from 0 to {}", u32::MAX))
+        text.parse().map_err(|_| {
+            format!("invalid value {text:?} for flag -{name}: not a number from 0 to {}", u32::MAX)
+        })
     }
 }
 

@@ -65,7 +65,9 @@ impl Foreground {
             if let Some(relay) = &mut relay {
                 relay.copy(&ready[1..]);
             }
-            if ready[0] && let Some(code) = self.take_signals(&created.pidfd, created.pid, relay.as_ref())? {
+            if ready[0]
+                && let Some(code) = self.take_signals(&created.pidfd, created.pid, relay.as_ref())?
+            {
                 if let Some(relay) = &mut relay {
                     relay.drain();
                 }
@@ -75,7 +77,12 @@ impl Foreground {
     }
 
     /// Acts on what has been signalled; the exit code if the process is among the dead.
-    fn take_signals(&mut self, pidfd: &OwnedFd, pid: i32, relay: Option<&Relay>) -> Result<Option<u8>, Error> {
+    fn take_signals(
+        &mut self,
+        pidfd: &OwnedFd,
+        pid: i32,
+        relay: Option<&Relay>,
+    ) -> Result<Option<u8>, Error> {
         while let Some(signal) =
             self.signals.read_signal().map_err(|e| Error::new("read signals").because(e))?
         {

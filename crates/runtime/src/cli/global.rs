@@ -15,9 +15,18 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::switch("debug", "enable debug logging"),
     Flag::value("log", "set the log file to write logs to (default is '/dev/stderr')"),
     Flag::value("log-format", "set the log format ('text' (default), or 'json')"),
-    Flag::value("root", "root directory for storage of container state, on a tmpfs (default: \"/run/rcr-runtime\")"),
-    Flag::switch("systemd-cgroup", "enable systemd cgroup support, expects cgroupsPath to be \"slice:prefix:name\""),
-    Flag::value("rootless", "ignore cgroup permission errors ('true', 'false', or 'auto') (default: \"auto\")"),
+    Flag::value(
+        "root",
+        "root directory for storage of container state, on a tmpfs (default: \"/run/rcr-runtime\")",
+    ),
+    Flag::switch(
+        "systemd-cgroup",
+        "enable systemd cgroup support, expects cgroupsPath to be \"slice:prefix:name\"",
+    ),
+    Flag::value(
+        "rootless",
+        "ignore cgroup permission errors ('true', 'false', or 'auto') (default: \"auto\")",
+    ),
     Flag::switch("version", "print the version").or("v"),
 ];
 
@@ -61,7 +70,13 @@ impl Global {
             Some(other) => return Err(invalid(format!("invalid --rootless value {other:?}"))),
         };
         let systemd_cgroup = value(before, after, "systemd-cgroup").is_some_and(|v| v == "true");
-        Ok(Global { program: program.to_owned(), root, root_given: given.is_some(), systemd_cgroup, rootless })
+        Ok(Global {
+            program: program.to_owned(),
+            root,
+            root_given: given.is_some(),
+            systemd_cgroup,
+            rootless,
+        })
     }
 }
 
@@ -69,9 +84,9 @@ impl Global {
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     let path = match path.is_absolute() {
         true => path.to_owned(),
-        false => env::current_dir()
-            .map_err(|e| Error::new("find the working directory").because(e))?
-            .join(path),
+        false => {
+            env::current_dir().map_err(|e| Error::new("find the working directory").because(e))?.join(path)
+        }
     };
     let mut clean = PathBuf::from("/");
     for component in path.components() {
@@ -98,7 +113,8 @@ fn default_root() -> Result<PathBuf, Error> {
     }
     let root = Path::new(&runtime_dir).join("rcr-runtime");
     let fail = |e| {
-        Error::new(format!("make {root:?} (the path in $XDG_RUNTIME_DIR must be writable by the user)")).because(e)
+        Error::new(format!("make {root:?} (the path in $XDG_RUNTIME_DIR must be writable by the user)"))
+            .because(e)
     };
     DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(fail)?;
     // The XDG base directory specification: files without the sticky bit may be cleaned away.

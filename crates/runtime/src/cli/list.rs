@@ -58,7 +58,8 @@ fn table(states: &[State]) -> String {
     rows.extend(states.iter().map(|s| {
         [&s.id, &s.pid.to_string(), &s.status.to_string(), &s.bundle, &s.created, &s.owner].map(Clone::clone)
     }));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
     let mut text = String::new();
     for row in &rows {
         for (column, cell) in row.iter().enumerate().take(row.len() - 1) {

@@ -17,8 +17,9 @@ pub(crate) fn count() -> u32 {
 pub(crate) fn preserved(listen: u32, preserve: u32) -> Result<u32, Error> {
     for number in 0..preserve {
         let path = format!("/proc/self/fd/{}", u64::from(FIRST) + u64::from(listen) + u64::from(number));
-        std::fs::symlink_metadata(path)
-            .map_err(|e| Error::new(format!("unable to stat preserved-fd {number} (of {preserve})")).because(e))?;
+        std::fs::symlink_metadata(path).map_err(|e| {
+            Error::new(format!("unable to stat preserved-fd {number} (of {preserve})")).because(e)
+        })?;
     }
     listen.checked_add(preserve).ok_or_else(|| Error::new("too many descriptors to preserve"))
 }

@@ -27,7 +27,9 @@ impl Log {
         let json = match global::value(before, after, "log-format").unwrap_or(OsStr::new("")).to_str() {
             Some("" | "text") => false,
             Some("json") => true,
-            other => return Err(Error::new(format!("invalid log-format: {}", other.unwrap_or("(not UTF-8)")))),
+            other => {
+                return Err(Error::new(format!("invalid log-format: {}", other.unwrap_or("(not UTF-8)"))));
+            }
         };
         let file = match global::value(before, after, "log").filter(|path| !path.is_empty()) {
             None => None,

@@ -131,10 +131,11 @@ fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Fai
         }
         return print_help(program, &name);
     };
-    let parsed = flags::parse(rest, &[command.flags, global::FLAGS], command.stop_after).map_err(|message| {
-        help::print_usage_error(&message, || help::command(program, command));
-        fail(message)
-    })?;
+    let parsed =
+        flags::parse(rest, &[command.flags, global::FLAGS], command.stop_after).map_err(|message| {
+            help::print_usage_error(&message, || help::command(program, command));
+            fail(message)
+        })?;
     if parsed.help {
         print!("{}", help::command(program, command));
         return Ok(0);

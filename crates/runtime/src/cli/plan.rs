@@ -27,8 +27,8 @@ pub(crate) const COMMAND: Command = Command {
 
 fn run(_: &Global, parsed: &Parsed) -> Result<u8, Error> {
     let bundle = Path::new(parsed.rest.first().map_or(".".as_ref(), |b| b.as_os_str()));
-    let bundle =
-        std::fs::canonicalize(bundle).map_err(|e| Error::new(format!("find bundle {bundle:?}")).because(e))?;
+    let bundle = std::fs::canonicalize(bundle)
+        .map_err(|e| Error::new(format!("find bundle {bundle:?}")).because(e))?;
     let spec = spec::load(&bundle.join("config.json"))?;
     let args = Args {
         id: parsed.value("id").map_or("plan".into(), |id| id.to_string_lossy().into_owned()),
@@ -39,5 +39,5 @@ fn run(_: &Global, parsed: &Parsed) -> Result<u8, Error> {
         ..Args::default()
     };
     let plan = plan::create(&spec, &Host::detect()?, &args)?;
-    print(&plan.to_string())
+    print(&format!("{plan:#?}\n"))
 }

@@ -24,7 +24,8 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
     match parsed.text("format").map_err(invalid)? {
         None | Some("table") => {}
         Some("json") => {
-            let json = serde_json::to_string(&pids).map_err(|e| Error::new("print the processes").because(e))?;
+            let json =
+                serde_json::to_string(&pids).map_err(|e| Error::new("print the processes").because(e))?;
             return print(&(json + "\n"));
         }
         Some(_) => return Err(invalid("invalid format option")),
@@ -54,7 +55,8 @@ fn pick(output: &str, pids: &[i32]) -> Result<String, Error> {
     let mut text = format!("{title}\n");
     for line in lines.filter(|line| !line.is_empty()) {
         let field = line.split_ascii_whitespace().nth(column).unwrap_or_default();
-        let pid: i32 = field.parse().map_err(|e| Error::new(format!("unable to parse pid {field:?}")).because(e))?;
+        let pid: i32 =
+            field.parse().map_err(|e| Error::new(format!("unable to parse pid {field:?}")).because(e))?;
         if pids.contains(&pid) {
             text.push_str(line);
             text.push('\n');

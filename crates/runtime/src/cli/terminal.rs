@@ -22,15 +22,18 @@ impl Terminal {
     /// # Errors
     /// There is none.
     pub(crate) fn find() -> Result<Terminal, Error> {
-        let streams = [io::stderr().as_fd().try_clone_to_owned(), io::stdout().as_fd().try_clone_to_owned(), {
-            io::stdin().as_fd().try_clone_to_owned()
-        }];
+        let streams =
+            [io::stderr().as_fd().try_clone_to_owned(), io::stdout().as_fd().try_clone_to_owned(), {
+                io::stdin().as_fd().try_clone_to_owned()
+            }];
         if let Some(fd) = streams.into_iter().flatten().find(|fd| tcgetattr(fd).is_ok()) {
             return Ok(Terminal { fd, original: None });
         }
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(|e| {
-            Error::new("process.terminal is set, but there is no terminal here (detach with --console-socket)")
-                .because(e)
+            Error::new(
+                "process.terminal is set, but there is no terminal here (detach with --console-socket)",
+            )
+            .because(e)
         })?;
         Ok(Terminal { fd: tty.into(), original: None })
     }

@@ -14,7 +14,7 @@ use super::proc_stat::ProcStat;
 use super::record::Record;
 use super::{CreateOptions, Created, pid_file};
 use crate::args::Args;
-use crate::cgroup::{Cgroup, CgroupPath, Hierarchies};
+use crate::cgroup::{Cgroup, CgroupPath, Hierarchies, Version};
 use crate::host::Host;
 use crate::launch::{At, Request, launch};
 use crate::plan::{self, Barrier, Plan, Target};
@@ -51,7 +51,8 @@ fn bring_up(mut options: CreateOptions<'_>, await_start: bool) -> Result<Created
         None => spec::load(&bundle.join("config.json"))?,
     };
     if options.systemd_cgroup {
-        let message = "--systemd-cgroup: the systemd cgroup driver is not available yet (use the cgroupfs driver)";
+        let message =
+            "--systemd-cgroup: the systemd cgroup driver is not available yet (use the cgroupfs driver)";
         return Err(Error::new(message).kind(ErrorKind::Invalid));
     }
     let args = Args {
@@ -103,7 +104,9 @@ fn new_record(options: &CreateOptions<'_>, spec: &Spec, bundle: &Path) -> Result
         rootfs: utf8(bundle.join(root))?,
         annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         cgroup_paths: BTreeMap::new(),
-        own_pid_namespace: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none()),
+        own_pid_namespace: namespaces
+            .iter()
+            .any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none()),
         hooks: spec.hooks().clone(),
     })
 }
@@ -122,32 +125,34 @@ fn build(
     let config = serde_json::to_vec(spec).map_err(|e| Error::new("write config.json").because(e))?;
     directory.write(CONFIG, &config)?;
     let tolerate = options.rootless.unwrap_or_else(|| !geteuid().is_root());
-    let cgroup = Cgroup::create(&Hierarchies::detect()?, cgroup_path, tolerate)?;
+    let hierarchies = Hierarchies::detect()?;
+    // Stored before they are made, so that `delete` finds them whenever this process is killed.
+    record.cgroup_paths = planned(&hierarchies, cgroup_path);
+    record.write(directory)?;
+    let cgroup = Cgroup::create(&hierarchies, cgroup_path, tolerate)?;
     record.cgroup_paths = cgroup.paths();
-    let result = check_unused(&cgroup).and_then(|()| {
-        let created = start_init(options, spec, plan, host, args, &cgroup, directory, record);
-        if created.is_err() {
-            // Also what the container started: without a pid namespace of its own it outlives its init.
-            let _ = cgroup.kill_all(nix::libc::SIGKILL);
-        }
-        created
-    });
+    let result = start_init(options, spec, plan, host, args, &cgroup, directory, record);
     if result.is_err() {
+        // Also what the container started: without a pid namespace of its own it outlives its init.
+        let _ = cgroup.kill_all(nix::libc::SIGKILL);
         let _ = cgroup.remove();
     }
     result
 }
 
-/// A cgroup with processes of somebody else would be killed with this container, and a frozen one would hang it.
-fn check_unused(cgroup: &Cgroup) -> Result<(), Error> {
-    let count = cgroup.pids()?.len();
-    if count > 0 {
-        return Err(Error::new(format!("container's cgroup is not empty: {count} process(es) found")));
+/// Where [`Cgroup::create`] is going to make directories.
+fn planned(hierarchies: &Hierarchies, path: &CgroupPath) -> BTreeMap<String, PathBuf> {
+    let mut paths = BTreeMap::new();
+    for hierarchy in hierarchies.iter() {
+        let Some(dir) = path.within(hierarchy, hierarchies.mode()) else { continue };
+        if hierarchy.version == Version::V2 {
+            paths.insert(String::new(), dir.clone());
+        }
+        for controller in &hierarchy.controllers {
+            paths.insert(controller.clone(), dir.clone());
+        }
     }
-    if cgroup.is_frozen()? {
-        return Err(Error::new("container's cgroup unexpectedly frozen"));
-    }
-    Ok(())
+    paths
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -264,8 +269,7 @@ impl Barriers<'_> {
             return Ok(());
         }
         let rules = self.resources().and_then(|r| r.devices().as_deref()).unwrap_or_default();
-        let nodes = self.spec.linux().as_ref().and_then(|l| l.devices().as_deref()).unwrap_or_default();
-        self.cgroup.set_devices(&devices::rules(rules, nodes)?)
+        self.cgroup.set_devices(&devices::rules(rules)?)
     }
 
     /// Hands the seccomp listener to the agent at `linux.seccomp.listenerPath`, with the state that config-linux.md
@@ -276,7 +280,13 @@ impl Barriers<'_> {
         let (Some(path), Some(listener)) = (path, &at.seccomp) else {
             return Err(Error::new("linux.seccomp.listenerPath is not set").kind(ErrorKind::Invalid));
         };
-        send_listener(self.record, seccomp.and_then(|s| s.listener_metadata().as_deref()), at.pid, path, listener.as_fd())
+        send_listener(
+            self.record,
+            seccomp.and_then(|s| s.listener_metadata().as_deref()),
+            at.pid,
+            path,
+            listener.as_fd(),
+        )
     }
 }
 
@@ -295,7 +305,9 @@ pub(crate) fn send_listener(
         "metadata": metadata.unwrap_or_default(),
         "state": record.hook_state(Status::Creating, Some(pid)),
     });
-    let fail = |e| Error::new(format!("send the seccomp listener to linux.seccomp.listenerPath {path:?}")).because(e);
+    let fail = |e| {
+        Error::new(format!("send the seccomp listener to linux.seccomp.listenerPath {path:?}")).because(e)
+    };
     let socket = UnixStream::connect(path).map_err(fail)?;
     sys::message::send(socket.as_fd(), message.to_string().as_bytes(), Some(listener)).map_err(fail)
 }
@@ -306,7 +318,12 @@ pub(crate) fn hooks_of(hooks: Option<&Hooks>, kind: fn(&Hooks) -> &Option<Vec<Ho
 }
 
 /// Runs the startContainer hooks inside the container, just before its process.
-pub(crate) fn start_container_hooks(record: &Record, spec: &Spec, host: &Host, args: &Args) -> Result<(), Error> {
+pub(crate) fn start_container_hooks(
+    record: &Record,
+    spec: &Spec,
+    host: &Host,
+    args: &Args,
+) -> Result<(), Error> {
     let hooks = hooks_of(record.hooks.as_ref(), Hooks::start_container).unwrap_or_default();
     if hooks.is_empty() {
         return Ok(());
@@ -338,8 +355,14 @@ fn run_inside(
 ) -> Result<(), Error> {
     hook::run_each(kind, hooks, state, &mut |hook, stdio| {
         let plan = plan::hook(spec, hook, Target { pid }, host, args)?;
-        let request =
-            Request { plan: &plan, rootfs: None, cgroup: None, exec_fifo: None, stdio, console: crate::Console::None };
+        let request = Request {
+            plan: &plan,
+            rootfs: None,
+            cgroup: None,
+            exec_fifo: None,
+            stdio,
+            console: crate::Console::None,
+        };
         Ok(launch(request, &mut |_| Ok(()))?.pidfd)
     })
 }
@@ -347,7 +370,8 @@ fn run_inside(
 /// The number that a process has in its innermost pid namespace: the last of `NSpid` in proc_pid_status(5).
 fn pid_inside(pid: i32) -> Result<i32, Error> {
     let path = format!("/proc/{pid}/status");
-    let status = std::fs::read_to_string(&path).map_err(|e| Error::new(format!("read {path:?}")).because(e))?;
+    let status =
+        std::fs::read_to_string(&path).map_err(|e| Error::new(format!("read {path:?}")).because(e))?;
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     numbers
         .and_then(|numbers| numbers.split_ascii_whitespace().next_back())

@@ -27,11 +27,9 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
         result => result?,
     };
     let record = match Record::read(&directory) {
+        // Killed within the microseconds before the first record: there is only the directory.
         Err(e) if e.what() == ErrorKind::NotFound => {
-            if directory.try_lock()?.is_none() {
-                return Err(Error::new(format!("container {id} is being created")).kind(ErrorKind::State));
-            }
-            // Somebody killed `create` before it could store a state.
+            check_abandoned(&directory, id)?;
             directory.remove()?;
             return if force { Ok(()) } else { Err(e) };
         }
@@ -39,6 +37,13 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
     };
     match record.status(&directory)? {
         Status::Stopped => {}
+        Status::Creating => {
+            check_abandoned(&directory, id)?;
+            // Nobody is killed: the child of a dead `create` dies by itself, and until the record says more the
+            // cgroup may have been somebody else's all along.
+            record.cgroup()?.remove()?;
+            return directory.remove();
+        }
         status if !force && status != Status::Created => {
             let message = format!("cannot delete container {id} that is not stopped: {status}");
             return Err(Error::new(message).kind(ErrorKind::State));
@@ -46,6 +51,14 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
         _ => kill_and_wait(&record)?,
     }
     destroy(&directory, &record)
+}
+
+/// Refuses while `create` is still at work.
+fn check_abandoned(directory: &Directory, id: &str) -> Result<(), Error> {
+    match directory.try_lock()? {
+        Some(_) => Ok(()),
+        None => Err(Error::new(format!("container {id} is being created")).kind(ErrorKind::State)),
+    }
 }
 
 /// Removes the leftovers of a container whose init is dead.

@@ -24,7 +24,9 @@ use crate::{Error, ErrorKind, Spec, Status, spec};
 /// [`ErrorKind::NotFound`].
 pub fn process(root: &Path, id: &str) -> Result<Process, Error> {
     let spec = read_spec(&Directory::open(root, id)?)?;
-    spec.process().clone().ok_or_else(|| Error::new("process property must not be empty").kind(ErrorKind::Invalid))
+    spec.process()
+        .clone()
+        .ok_or_else(|| Error::new("process property must not be empty").kind(ErrorKind::Invalid))
 }
 
 /// Starts one more process inside a running or created container. Returns when its program has been executed.
@@ -37,7 +39,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     let record = Record::read(&directory)?;
     let refuse = |why: &str| Err(Error::new(why).kind(ErrorKind::State));
     match record.status(&directory)? {
-        Status::Stopped => return refuse("cannot exec in a stopped container"),
+        Status::Creating | Status::Stopped => return refuse("cannot exec in a stopped container"),
         Status::Paused if !options.ignore_paused => {
             return refuse("cannot exec in a paused container (use --ignore-paused to override)");
         }
@@ -57,17 +59,18 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     };
     let target = Target { pid: record.init_process_pid };
     let plan = plan::exec(&spec, &options.process, target, &host, &args)?;
-    let cgroups = sub_cgroups(&record, &options.cgroups)?;
+    let cgroup = record.cgroup()?;
+    let cgroup = if options.cgroups.is_empty() { cgroup } else { cgroup.below(&options.cgroups)? };
     let request = Request {
         plan: &plan,
         rootfs: None,
-        cgroup: cgroups.iter().find_map(Cgroup::v2_dir),
+        cgroup: cgroup.v2_dir(),
         exec_fifo: None,
         stdio: options.stdio,
         console: options.console,
     };
     let in_v2 = request.cgroup.is_some();
-    let launched = launch(request, &mut |at| answer(&at, &record, &spec, &cgroups, in_v2, init.as_fd()))?;
+    let launched = launch(request, &mut |at| answer(&at, &record, &spec, &cgroup, in_v2, init.as_fd()))?;
     let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console };
     let socket = options.pidfd_socket.map_or(Ok(()), |socket| send_pidfd(socket, created.pidfd.as_fd()));
     let file = || options.pid_file.map_or(Ok(()), |path| pid_file::write(path, created.pid));
@@ -83,29 +86,11 @@ fn read_spec(directory: &Directory) -> Result<Spec, Error> {
     spec::parse(&json)
 }
 
-/// The cgroups to start in: the container's, or below it what `exec --cgroup` says.
-fn sub_cgroups(record: &Record, wanted: &[(String, String)]) -> Result<Vec<Cgroup>, Error> {
-    let cgroup = record.cgroup()?;
-    if wanted.is_empty() {
-        return Ok(vec![cgroup]);
-    }
-    let mut cgroups = Vec::new();
-    for (controller, below) in wanted {
-        let controllers: &[&str] = if controller.is_empty() { &[] } else { &[controller] };
-        cgroups.push(cgroup.below(controllers, below)?);
-    }
-    // Hierarchies that were not named: the container's own directory, joined before the ones below it.
-    if wanted.iter().all(|(controller, _)| !controller.is_empty()) {
-        cgroups.insert(0, cgroup);
-    }
-    Ok(cgroups)
-}
-
 fn answer(
     at: &At<'_>,
     record: &Record,
     spec: &Spec,
-    cgroups: &[Cgroup],
+    cgroup: &Cgroup,
     in_v2: bool,
     init: BorrowedFd<'_>,
 ) -> Result<(), Error> {
@@ -114,9 +99,7 @@ fn answer(
             // The namespaces have been opened by now: they were this container's if its init still lives.
             sys::pidfd::signal(init, 0)
                 .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))?;
-            cgroups.iter().try_for_each(|cgroup| cgroup.join(Pid::from_raw(at.pid), in_v2)).map_err(|e| {
-                Error::new(format!("error adding pid {} to cgroups", at.pid)).because(e)
-            })
+            cgroup.join(Pid::from_raw(at.pid), in_v2)
         }
         Barrier::SeccompFd => {
             let seccomp = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());

@@ -8,7 +8,8 @@ const MAX_ID: usize = 255;
 /// Accepts what runc accepts (letters, digits, `_`, `+`, `-`, `.`, but not `.` and `..`), no leading `-`, and at most
 /// [`MAX_ID`] bytes.
 pub(crate) fn check_id(id: &str) -> Result<(), Error> {
-    let complain = |why: &str| Err(Error::new(format!("container id {id:?}: {why}")).kind(ErrorKind::Invalid));
+    let complain =
+        |why: &str| Err(Error::new(format!("container id {id:?}: {why}")).kind(ErrorKind::Invalid));
     if id.is_empty() {
         return complain("container id cannot be empty");
     }
@@ -19,7 +20,9 @@ pub(crate) fn check_id(id: &str) -> Result<(), Error> {
         return complain("invalid container ID format");
     }
     if let Some(bad) = id.chars().find(|c| !c.is_ascii_alphanumeric() && !"_+-.".contains(*c)) {
-        return complain(&format!("invalid container ID format: {bad:?} is not a letter, digit, _, +, - or ."));
+        return complain(&format!(
+            "invalid container ID format: {bad:?} is not a letter, digit, _, +, - or ."
+        ));
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod proc_stat;
 mod record;
 mod start;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -101,8 +102,8 @@ pub struct ExecOptions<'a> {
     pub preserve_fds: u32,
     /// Signal for the process when the calling thread dies.
     pub parent_death_signal: Option<i32>,
-    /// Sub-cgroups to start in: (controller or "" for all, path below the container's cgroup).
-    pub cgroups: Vec<(String, String)>,
+    /// Sub-cgroups to start in: controller, or "" for all, to a path below the container's cgroup.
+    pub cgroups: BTreeMap<String, String>,
     /// Also exec when the container is paused.
     pub ignore_paused: bool,
 }

@@ -11,7 +11,8 @@ use crate::Error;
 /// Writes `pid`, so that a reader sees all of it or no file. A link at `path` is replaced, not followed.
 pub(crate) fn write(path: &Path, pid: i32) -> Result<(), Error> {
     let fail = |e: std::io::Error| Error::new(format!("write pid file {path:?}")).because(e);
-    let name = path.file_name().ok_or_else(|| Error::new(format!("write pid file {path:?}: not a file name")))?;
+    let name =
+        path.file_name().ok_or_else(|| Error::new(format!("write pid file {path:?}: not a file name")))?;
     let mut temporary = OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{}", std::process::id()));

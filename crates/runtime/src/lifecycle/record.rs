@@ -20,6 +20,7 @@ pub(crate) struct Record {
     #[serde(rename = "ociVersion")]
     pub(crate) oci_version: String,
     pub(crate) id: String,
+    /// 0 until there is one.
     pub(crate) init_process_pid: i32,
     /// Start time of that process in clock ticks since boot; with it the number cannot be mistaken for a later process.
     pub(crate) init_process_start: u64,
@@ -67,6 +68,9 @@ impl Record {
 
     /// Where it is in its life.
     pub(crate) fn status(&self, directory: &Directory) -> Result<Status, Error> {
+        if self.init_process_pid == 0 {
+            return Ok(Status::Creating);
+        }
         if !self.is_alive()? {
             return Ok(Status::Stopped);
         }

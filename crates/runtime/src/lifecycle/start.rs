@@ -9,8 +9,8 @@ use oci::runtime::Hooks;
 
 use super::create::{CONFIG, hooks_of, start_container_hooks};
 use super::directory::Directory;
-use super::record::Record;
 use super::kill::signal_init;
+use super::record::Record;
 use crate::args::Args;
 use crate::host::Host;
 use crate::{Error, ErrorKind, Status, hook, spec};
