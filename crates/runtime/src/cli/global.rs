@@ -38,8 +38,6 @@ pub(crate) fn value<'a>(before: &'a Parsed, after: &'a Parsed, name: &str) -> Op
 /// What holds for every command.
 #[derive(Debug)]
 pub(crate) struct Global {
-    /// The name this program was called by.
-    pub(crate) program: String,
     /// Directory of the containers' state directories, absolute.
     pub(crate) root: PathBuf,
     /// `--root` was given.
@@ -50,7 +48,7 @@ pub(crate) struct Global {
 }
 
 impl Global {
-    pub(crate) fn new(program: &str, before: &Parsed, after: &Parsed) -> Result<Global, Error> {
+    pub(crate) fn new(before: &Parsed, after: &Parsed) -> Result<Global, Error> {
         let invalid = |message: String| Error::new(message).kind(ErrorKind::Invalid);
         let given = value(before, after, "root");
         let root = match given {
@@ -70,13 +68,7 @@ impl Global {
             Some(other) => return Err(invalid(format!("invalid --rootless value {other:?}"))),
         };
         let systemd_cgroup = value(before, after, "systemd-cgroup").is_some_and(|v| v == "true");
-        Ok(Global {
-            program: program.to_owned(),
-            root,
-            root_given: given.is_some(),
-            systemd_cgroup,
-            rootless,
-        })
+        Ok(Global { root, root_given: given.is_some(), systemd_cgroup, rootless })
     }
 }
 

@@ -153,7 +153,7 @@ fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Fai
         print!("Incorrect Usage.\n\n{}", help::command(program, command));
         return Err(fail(message));
     }
-    let global = Global::new(program, &global, &parsed).map_err(|e| (e, command.failure))?;
+    let global = Global::new(&global, &parsed).map_err(|e| (e, command.failure))?;
     (command.run)(&global, &parsed).map_err(|e| {
         let e = match command.failure {
             255 => Error::new(format!("{} failed", command.name)).because(e),
