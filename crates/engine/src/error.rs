@@ -52,7 +52,7 @@ pub enum Error {
         message: String,
         /// The runtime's error.
         #[source]
-        source: Option<runtime::Error>,
+        source: runtime::Error,
     },
     /// The command exists and cannot be executed: exit code 126.
     #[error("{message}")]
@@ -61,7 +61,7 @@ pub enum Error {
         message: String,
         /// The runtime's error.
         #[source]
-        source: Option<runtime::Error>,
+        source: runtime::Error,
     },
     /// The pull or the run was interrupted by a signal of this number: exit code 128+N.
     #[error("interrupted by signal {0}")]
@@ -87,6 +87,9 @@ pub enum Error {
     /// From the puller.
     #[error(transparent)]
     Pull(#[from] puller::Error),
+    /// From the store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// From the runtime.
     #[error("{what}")]
     Runtime {
@@ -104,6 +107,7 @@ impl Error {
         match self {
             Self::CommandNotFound { .. } => 127,
             Self::CommandNotExecutable { .. } => 126,
+            Self::Pull(puller::Error::Cancelled) => 130,
             Self::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
             _ => 125,
         }

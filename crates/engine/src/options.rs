@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use network::{Hostname, Mode};
 use oci::Platform;
+use serde::{Deserialize, Serialize};
 
 /// Everything `run` can be asked for. [`RunOptions::new`] has docker's defaults.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunOptions {
     /// Name or ID of the image, or a source of one (`oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`).
     pub image: String,
@@ -58,11 +59,14 @@ pub struct RunOptions {
     pub labels: Vec<(String, String)>,
     /// `--annotation`: kept and handed to the runtime as annotations of the spec.
     pub annotations: Vec<(String, String)>,
-    /// When to pull, and how.
+    /// When to pull.
+    #[serde(skip)]
     pub pull: PullPolicy,
     /// `--platform`; `None` is the host's.
+    #[serde(skip)]
     pub platform: Option<Platform>,
     /// `--tls-verify`, as [`PullOptions::tls_verify`].
+    #[serde(skip)]
     pub tls_verify: Option<bool>,
 }
 
@@ -103,7 +107,7 @@ pub enum PullPolicy {
 }
 
 /// What a volume shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// A path of the host; relative ones are taken from the working directory. Made as a directory if missing.
     Path(String),
@@ -114,7 +118,7 @@ pub enum Origin {
 }
 
 /// A bind mount or volume (`-v`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     /// What is mounted.
     pub origin: Origin,
@@ -125,7 +129,7 @@ pub struct Volume {
 }
 
 /// A tmpfs in the container (`--tmpfs`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tmpfs {
     /// Where, an absolute path in the container.
     pub target: String,
@@ -134,7 +138,7 @@ pub struct Tmpfs {
 }
 
 /// A resource limit (`--ulimit`); `u64::MAX` is no limit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ulimit {
     /// Name in lower case without `RLIMIT_`, for instance `nofile`.
     pub name: String,

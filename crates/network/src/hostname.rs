@@ -3,13 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest name that sethostname(2) takes (`__NEW_UTS_LEN`).
 const MAX: usize = 64;
 
 /// A host name: 1 to 64 letters, digits, `.`, `_` and `-`, beginning and ending with a letter or digit.
 ///
 /// Nothing else fits, so that a name can never add a line or a field to `/etc/hosts` (CVE-2022-4318).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Hostname(String);
 
 /// Why a text is not a host name.
@@ -45,6 +48,20 @@ impl FromStr for Hostname {
             return fail("wants a letter or digit first and last");
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Hostname {
+    type Error = ParseHostnameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Hostname> for String {
+    fn from(name: Hostname) -> Self {
+        name.0
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod init;
 pub mod keyring;
 pub mod message;
 pub mod mount;
@@ -17,6 +18,7 @@ pub mod process;
 pub mod pty;
 pub mod seccomp;
 pub mod tty;
+pub mod wait;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
