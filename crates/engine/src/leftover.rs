@@ -27,10 +27,9 @@ pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
             continue;
         }
         if let Some(lock) = Lock::try_take(engine, &id)? {
-            // What cannot be removed now stays for the next command; this one has other work.
-            if let Err(error) = bury(engine, &id, lock) {
-                tracing::warn!(container = id, error = &error as &dyn std::error::Error, "clean up");
-            }
+            // What cannot be removed now stays for the next command, and for `rm`, which tells why; this one has
+            // other work.
+            let _ = bury(engine, &id, lock);
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use network::Hostname;
 use nix::libc;
-use oci::runtime::{Box as ConsoleSize, Spec};
+use oci::runtime::{BoxBuilder, Spec};
 use runtime::lifecycle::{self, CreateOptions, Created};
 use runtime::{Console, ErrorKind, Stdio};
 use store::{Image, Overlay, Store};
@@ -236,9 +236,8 @@ impl Making<'_> {
             false => attach::streams(self.options.interactive)?,
         };
         if let (true, Some(size), Some(process)) = (tty, attach::terminal_size(), spec.process_mut()) {
-            let mut console = ConsoleSize::default();
-            console.set_height(size.rows.into()).set_width(size.columns.into());
-            process.set_console_size(Some(console));
+            let size = BoxBuilder::default().height(size.rows).width(size.columns).build();
+            process.set_console_size(size.ok());
         }
         let mut created = lifecycle::run(CreateOptions {
             root: &self.engine.states(),
