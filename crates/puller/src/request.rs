@@ -1,13 +1,11 @@
 //! What is asked of a pull, and what comes of it.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use oci::sink::ImageSink;
 use oci::{Digest, Platform, Reference};
 
-use crate::{Error, Event, Source};
+use crate::{Settings, Source};
 
 /// A pull, as plain data.
 #[derive(Debug, Clone)]
@@ -28,17 +26,6 @@ pub struct Request {
     pub jobs: usize,
     /// Times and tries.
     pub limits: Limits,
-}
-
-/// Files and directories with settings of registries; see [`Settings::of_process`] for the usual ones.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// `registries.conf` and then the files of its `.d` directories, each overriding those before it.
-    pub registries: Vec<PathBuf>,
-    /// `auth.json` and docker's `config.json`, the first one with an entry wins. Missing files are skipped.
-    pub auth_files: Vec<PathBuf>,
-    /// `certs.d` directories, the first one with a directory for the registry wins.
-    pub certs: Vec<PathBuf>,
 }
 
 /// How long and how often a pull tries. Bytes, entries and depth are bounded by constants of the code.
@@ -98,27 +85,4 @@ impl Default for Limits {
             backoff_max: Duration::from_secs(60),
         }
     }
-}
-
-impl Settings {
-    /// The files that podman and docker would read for this process's user and environment.
-    pub fn of_process() -> Self {
-        Self::default()
-    }
-}
-
-/// Fetches an image into `sink`, and returns when it is committed there or has failed; no thread outlives the
-/// call. `events` is called from several threads. Once `cancel` is set the pull ends within a second with
-/// [`Error::Cancelled`].
-///
-/// # Errors
-/// See [`Error`].
-pub fn pull(
-    request: &Request,
-    sink: &dyn ImageSink,
-    events: &(dyn Fn(Event) + Sync),
-    cancel: &AtomicBool,
-) -> Result<Pulled, Error> {
-    let _ = (request, sink, events, cancel);
-    Err(Error::Cancelled)
 }
