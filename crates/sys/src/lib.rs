@@ -8,6 +8,7 @@
 
 pub mod mount;
 pub mod path;
+pub mod xattr;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
