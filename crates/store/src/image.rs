@@ -1,13 +1,15 @@
-//! Images: records, names, pins.
+//! Images: one record each, by image ID.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use oci::image::ImageConfiguration;
 use oci::{Digest, Reference};
 
-use crate::error::Result;
-use crate::store::{Reclaimed, Store};
+use crate::error::{Error, Result};
+use crate::hash;
+use crate::record::{self, ImageRecord};
+use crate::store::{Store, names};
 
 /// An image that is completely here.
 #[derive(Debug, Clone)]
@@ -20,7 +22,7 @@ pub struct Image {
     pub raw_config: Vec<u8>,
     /// The same, parsed.
     pub config: ImageConfiguration,
-    /// Diff directories, absolute, lowest layer first. Empty for an image without layers.
+    /// Diff directories, absolute, lowest layer first; at least one, for an image without layers an empty one.
     pub layers: Vec<PathBuf>,
     /// Bytes of file content in all layers, as docker counts an image's size.
     pub size: u64,
@@ -28,84 +30,111 @@ pub struct Image {
     pub pulled: SystemTime,
 }
 
-/// A use of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
-    /// Who uses it, for instance a container's ID.
-    pub holder: String,
-    /// The image.
-    pub image: Digest,
-}
-
-/// What a removal did, in the order in which it did it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Names taken away.
-    pub untagged: Vec<Reference>,
-    /// The image, if it went too.
-    pub deleted: Option<Digest>,
-    /// What that gave back.
-    pub reclaimed: Reclaimed,
-}
-
 impl Store {
-    /// Gives an image a name, taking it away from another that had it. A reference with a digest keeps only
-    /// the digest, as docker does.
-    pub fn tag(&self, reference: &Reference, id: &Digest) -> Result<()> {
-        let _ = (reference, id);
-        unimplemented!()
-    }
-
-    /// Takes a name away; the image stays. Answers which image had it.
-    pub fn untag(&self, reference: &Reference) -> Result<Option<Digest>> {
-        let _ = reference;
-        unimplemented!()
-    }
-
-    /// All names, sorted, and the images that have them.
-    pub fn names(&self) -> Result<Vec<(Reference, Digest)>> {
-        unimplemented!()
-    }
-
     /// All images, newest first.
     pub fn images(&self) -> Result<Vec<Image>> {
-        unimplemented!()
+        let _lock = self.shared()?;
+        let mut images = self.ids()?.iter().map(|id| self.load(id)).collect::<Result<Vec<_>>>()?;
+        images.sort_by(|a, b| b.pulled.cmp(&a.pulled).then_with(|| a.id.cmp(&b.id)));
+        Ok(images)
     }
 
-    /// Finds an image by name (docker's normalisation), full ID, or the beginning of an ID, in this order.
+    /// Finds an image by full ID, name (docker's normalisation) or the beginning of an ID, in this order.
     pub fn resolve(&self, wanted: &str) -> Result<Image> {
-        let _ = wanted;
-        unimplemented!()
+        let _lock = self.shared()?;
+        self.load(&self.find(wanted)?)
     }
 
     /// The image with this ID.
     pub fn image(&self, id: &Digest) -> Result<Image> {
-        let _ = id;
-        unimplemented!()
+        let _lock = self.shared()?;
+        self.load(id)
     }
 
-    /// Says that `holder` (letters, digits, `_.-`) needs the image until [`Store::unpin`]: its layers stay even
-    /// when its last name goes. A holder has one pin; a second replaces the first.
-    pub fn pin(&self, holder: &str, id: &Digest) -> Result<()> {
-        let _ = (holder, id);
-        unimplemented!()
+    /// The ID of the image that `wanted` stands for. The caller holds the store's lock.
+    pub(crate) fn find(&self, wanted: &str) -> Result<Digest> {
+        let full = if wanted.contains(':') { wanted.parse() } else { format!("sha256:{wanted}").parse() };
+        if let Ok(id) = full
+            && self.image_path(&id).exists()
+        {
+            return Ok(id);
+        }
+        if let Ok(reference) = wanted.parse::<Reference>()
+            && let Some(id) = self.named(&reference)?
+        {
+            return Ok(id);
+        }
+        let prefix = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+        let hex = !prefix.is_empty() && prefix.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let mut ids: Vec<Digest> = match hex {
+            true => self.ids()?.into_iter().filter(|id| id.hex().starts_with(prefix)).collect(),
+            false => Vec::new(),
+        };
+        match ids.len() {
+            0 => Err(Error::NoImage(wanted.to_owned())),
+            1 => Ok(ids.remove(0)),
+            _ => Err(Error::Ambiguous { prefix: wanted.to_owned(), ids }),
+        }
     }
 
-    /// Takes a pin away; there need not be one.
-    pub fn unpin(&self, holder: &str) -> Result<()> {
-        let _ = holder;
-        unimplemented!()
+    /// The image that a name stands for; a digest may also be that of the manifest of an image of this name.
+    fn named(&self, reference: &Reference) -> Result<Option<Digest>> {
+        if let Some(id) = self.name_record(reference)? {
+            return Ok(Some(id));
+        }
+        let Some(digest) = reference.digest() else {
+            return Ok(None);
+        };
+        for (other, id) in self.all_names()? {
+            let same = other.name() == reference.name();
+            if same && self.image_record(&id)?.is_some_and(|record| record.manifest == *digest) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 
-    /// All pins.
-    pub fn pins(&self) -> Result<Vec<Pin>> {
-        unimplemented!()
+    fn load(&self, id: &Digest) -> Result<Image> {
+        let record = self.image_record(id)?.ok_or_else(|| Error::NoImage(id.to_string()))?;
+        let path = self.blob(id);
+        let raw_config = std::fs::read(&path).map_err(Error::os("read", &path))?;
+        let got = hash::digest(id.algorithm(), &raw_config);
+        if got != *id {
+            return Err(Error::WrongDigest { what: "stored config", want: id.clone(), got });
+        }
+        let config = record::parse(&raw_config, &path)?;
+        let mut layers: Vec<PathBuf> =
+            record.layers.iter().map(|chain| self.layer_dir(chain).join("diff")).collect();
+        if layers.is_empty() {
+            layers.push(self.root().join("empty"));
+        }
+        Ok(Image {
+            id: id.clone(),
+            manifest: record.manifest,
+            raw_config,
+            config,
+            layers,
+            size: record.bytes,
+            pulled: SystemTime::UNIX_EPOCH + Duration::from_secs(record.pulled),
+        })
     }
 
-    /// What `rmi` does. A name is taken away, and with the last one the image goes. By ID the image goes, unless
-    /// it has several names (`force` takes them all). A pinned image is refused; with `force` only its names go.
-    pub fn remove(&self, wanted: &str, force: bool) -> Result<Removed> {
-        let _ = (wanted, force);
-        unimplemented!()
+    /// IDs of all images.
+    pub(crate) fn ids(&self) -> Result<Vec<Digest>> {
+        let files = names(&self.root().join("images"))?;
+        Ok(files.iter().filter_map(|name| id_of(name)).collect())
     }
+
+    pub(crate) fn image_record(&self, id: &Digest) -> Result<Option<ImageRecord>> {
+        record::read(&self.image_path(id))
+    }
+
+    pub(crate) fn image_path(&self, id: &Digest) -> PathBuf {
+        self.root().join("images").join(format!("{}-{}.json", id.algorithm().as_str(), id.hex()))
+    }
+}
+
+/// The ID that a file in `images` is about.
+pub(crate) fn id_of(file: &str) -> Option<Digest> {
+    file.strip_suffix(".json")?.replacen('-', ":", 1).parse().ok()
 }

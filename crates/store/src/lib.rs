@@ -12,9 +12,10 @@
 //!   layers/ALGORITHM/HEX/        one layer, by chain ID (image-spec config.md)
 //!     diff/                      the overlay lower directory
 //!     layer.json                 diff ID, digest, sizes, parent
+//!   empty/                       stands for the layers of an image that has none
 //!   images/ALGORITHM-HEX.json    one image, by image ID (the config's digest)
 //!   names/HEX.json               one name; HEX is the SHA-256 of its text
-//!   pins/NAME.json               who needs which image
+//!   pins/NAME                    symbolic link to the ID of the image that NAME needs
 //!   staging/NAME/                work of a running process that holds a flock on it; garbage without one
 //! ```
 //!
@@ -22,16 +23,34 @@
 
 mod copy;
 mod error;
+mod feed;
 mod fsck;
+mod gc;
+mod hash;
 mod image;
+mod inflate;
+mod layer;
+mod lock;
+mod name;
 mod overlay;
+mod pin;
+mod publish;
+mod record;
+mod remove;
 mod sink;
 mod store;
+mod tar;
+mod tree;
+mod unpack;
 
 pub use copy::copy_tree;
 pub use error::Error;
 pub use fsck::{Finding, Problem};
-pub use image::{Image, Pin, Removed};
-pub use overlay::{Overlay, overlay};
+pub use gc::Reclaimed;
+pub use image::Image;
+pub use overlay::{Overlay, new_upper, overlay};
+pub use pin::Pin;
+pub use remove::Removed;
 pub use sink::Sink;
-pub use store::{Reclaimed, Store};
+pub use store::Store;
+pub use tree::remove_tree;

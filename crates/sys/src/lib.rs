@@ -19,6 +19,7 @@ pub mod pty;
 pub mod seccomp;
 pub mod tty;
 pub mod wait;
+pub mod xattr;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
