@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 pub mod clone;
+pub mod dir;
 pub mod keyring;
 pub mod message;
 pub mod mount;
