@@ -48,6 +48,23 @@ def timed(argv, env=None):
     return took
 
 
+def prove(argv, expected, env=None):
+    """Runs a command once, unmeasured, and sees what it printed: an exit code of 0 is no proof that a container was there."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=NULL, env={**os.environ, **(env or {})})
+    if expected not in done.stdout:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
+        raise Failed(f"{' '.join(argv[:1] + argv[-3:])} (exit code {done.returncode}) did not print {expected!r} but: {said[-1][:300]}")
+
+
+def failing(error):
+    """An entrant that is out of the race from the start, for this reason."""
+
+    def fail():
+        raise error
+
+    return fail
+
+
 def compare(title, entrants, rounds, seconds=None):
     """Measures (name, function) entrants in turn and prints their medians and ratios. Ends early, but not before three
     rounds, once `seconds` have gone. Who fails is named with its error and drops out."""
@@ -84,7 +101,7 @@ def bundle(where, args):
     """The bundle that `runc spec` writes, with a busybox in it and a limit that needs no privilege."""
     os.makedirs(f"{where}/rootfs/bin")
     shutil.copy("/bin/busybox", f"{where}/rootfs/bin/busybox")
-    for applet in ("true", "sleep", "sh"):
+    for applet in ("true", "sleep", "sh", "hostname"):
         os.symlink("busybox", f"{where}/rootfs/bin/{applet}")
     subprocess.run(["runc", "spec", "-b", where], check=True)
     with open(f"{where}/config.json", encoding="utf-8") as file:
@@ -99,31 +116,45 @@ def bundle(where, args):
 def low_level(work):
     """run, exec and create + start + delete, one bundle under every runtime."""
     runtimes = {name: [path, "--root", f"{work}/state-{name}"] for name, path in peers.runtimes().items()}
-    ok = True
-    if "run" in SECTIONS:
-        once = bundle(f"{work}/once", ["/bin/true"])
-        spawned = ("(spawn alone)", lambda: timed(["/bin/busybox", "true"]))
-        ends = [(name, lambda r=r: timed([*r, "run", "-b", once, "bench-run"])) for name, r in runtimes.items()]
-        ok &= compare("run: a bundle's /bin/true, from start to exit", [*ends, spawned], 50)
-    stays = bundle(f"{work}/stays", ["/bin/sleep", "3600"])
-    if "exec" in SECTIONS:
-        inside = []
+    proof = ["/bin/sh", "-c", "echo I am $$ of $(hostname)"]
+    tells, once, stays = (bundle(f"{work}/{n}", args) for n, args in enumerate((proof, ["/bin/true"], ["/bin/sleep", "3600"])))
+
+    def entrants(prepare, measured):
         for name, r in runtimes.items():
             try:
-                timed([*r, "run", "-d", "-b", stays, f"bench-exec-{name}"])
-                inside.append((name, lambda r=r, name=name: timed([*r, "exec", f"bench-exec-{name}", "/bin/true"])))
+                prepare(name, r)
+                yield name, lambda name=name, r=r: measured(name, r)
             except Failed as error:
-                inside.append((name, lambda error=error: (_ for _ in ()).throw(error)))
-        ok &= compare("exec: /bin/true in a running container", inside, 50)
+                yield name, failing(error)
+
+    def exec_in(name, r):
+        timed([*r, "run", "-d", "-b", stays, f"rcr-bench-exec-{name}"])
+        prove([*r, "exec", f"rcr-bench-exec-{name}", *proof], "of runc")
+
+    def cycle(between):
+        def steps(_, r):
+            took = timed([*r, "create", "-b", stays, "rcr-bench-cycle"]) + timed([*r, "start", "rcr-bench-cycle"])
+            between(r)
+            return took + timed([*r, "delete", "-f", "rcr-bench-cycle"])
+
+        return steps
+
+    ok = True
+    if "run" in SECTIONS:
+        ends = entrants(
+            lambda name, r: prove([*r, "run", "-b", tells, "rcr-bench-run"], "I am 1 of runc"),
+            lambda name, r: timed([*r, "run", "-b", once, "rcr-bench-run"]),
+        )
+        spawned = ("(spawn alone)", lambda: timed(["/bin/busybox", "true"]))
+        ok &= compare("run: a bundle's /bin/true, from start to exit", [*ends, spawned], 50)
+    if "exec" in SECTIONS:
+        ends = list(entrants(exec_in, lambda name, r: timed([*r, "exec", f"rcr-bench-exec-{name}", "/bin/true"])))
+        ok &= compare("exec: /bin/true in a running container", ends, 50)
         for name, r in runtimes.items():
-            subprocess.run([*r, "delete", "-f", f"bench-exec-{name}"], capture_output=True, check=False)
+            subprocess.run([*r, "delete", "-f", f"rcr-bench-exec-{name}"], capture_output=True, check=False)
     if "cycle" in SECTIONS:
-
-        def cycle(r):
-            steps = (["create", "-b", stays, "bench-cycle"], ["start", "bench-cycle"], ["delete", "-f", "bench-cycle"])
-            return sum(timed([*r, *step]) for step in steps)
-
-        ok &= compare("cycle: create, start, delete -f", [(name, lambda r=r: cycle(r)) for name, r in runtimes.items()], 20)
+        runs = cycle(lambda r: prove([*r, "state", "rcr-bench-cycle"], '"running"'))
+        ok &= compare("cycle: create, start, delete -f", entrants(runs, cycle(lambda r: None)), 20)
     return ok
 
 
@@ -193,10 +224,10 @@ def warm(work):
             try:
                 daemons.append(engine.serve(home))
                 timed((engine.load or engine.pull)(home, DEMO), engine.env(home))
+                prove(engine.run(home, DEMO, ["sh", "-c", "echo I am $$"]), "I am 1", engine.env(home))
                 run = lambda e=engine, home=home: timed(e.run(home, DEMO, ["true"]), e.env(home))
-                run()
             except (Failed, peers.NotServing) as error:
-                run = lambda error=error: (_ for _ in ()).throw(Failed(str(error)))
+                run = failing(Failed(str(error)))
             entrants.append((engine.name, run))
         return compare("warm: run --rm --network none IMAGE true, image present", entrants, 15)
     finally:
