@@ -1,9 +1,13 @@
 //! What the tests in `tests/system/` share: which programs the host has, a place of its own for each test, and
 //! the check that nothing was left behind.
 
+pub mod bundle;
+pub mod canary;
+pub mod daemon;
 pub mod host;
 pub mod image;
 pub mod leaks;
+pub mod registry;
 pub mod tree;
 pub mod world;
 

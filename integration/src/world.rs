@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Directories of one test and the commands that use them. Dropped, all of it is removed.
 pub struct World {
@@ -10,9 +11,12 @@ pub struct World {
 }
 
 impl World {
-    /// Makes an empty one.
+    /// Makes an empty one. Its path is lower case, because podman takes a layout's path for part of an image's name.
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("rcr-test-").tempdir().expect("a temporary directory");
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("rcr-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir =
+            tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir().expect("a temporary directory");
         Self { dir }
     }
 
@@ -45,11 +49,15 @@ impl Default for World {
     }
 }
 
+/// Cargo's target directory.
+pub fn target() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("integration/ is in the workspace");
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from)
+}
+
 /// The release build of one of rcr's programs, or what `$RCR_BIN_DIR` holds.
 pub fn binary(name: &str) -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("integration/ is in the workspace");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    let dir = std::env::var_os("RCR_BIN_DIR").map_or_else(|| target.join("release"), PathBuf::from);
+    let dir = std::env::var_os("RCR_BIN_DIR").map_or_else(|| target().join("release"), PathBuf::from);
     let path = dir.join(name);
     assert!(path.exists(), "{} is not built; run `cargo build --release`", path.display());
     path

@@ -1,10 +1,24 @@
 //! rcr on a real kernel. One module per subject; each lists its cases at the top.
 
+mod attacks;
+mod bad_input;
 mod bundle;
+mod clients;
+mod crash;
+mod demo;
 mod merged_root;
 mod run;
 
 fn main() {
-    let cases = [run::CASES, bundle::CASES, merged_root::CASES];
-    harness::main(cases.into_iter().flatten(), || ());
+    let cases = [
+        demo::CASES,
+        run::CASES,
+        bad_input::CASES,
+        bundle::CASES,
+        clients::CASES,
+        attacks::CASES,
+        merged_root::CASES,
+        crash::CASES,
+    ];
+    harness::main(cases.into_iter().flatten(), harness::registry::stop);
 }

@@ -2,9 +2,10 @@
 //! different builders: every path, type, mode, owner, mtime, xattr, link target, hard-link group and device.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use harness::daemon::{Docker, Podman};
 use harness::host::Need::{Program, Root};
 use harness::image::{Layer, Packing, write_layout};
 use harness::tree::assert_same;
@@ -32,32 +33,6 @@ fn compare(world: &World, layout: &Path, tag: &str) {
     let id = ok(podman.command().args(["pull", "-q", &format!("oci:{image}")]));
     let mounted = ok(podman.command().args(["image", "mount", id.lines().last().expect("an ID")]));
     assert_same(("rcr", &ours.join("rootfs")), ("podman", Path::new(mounted.trim())));
-}
-
-/// podman with a store of its own; its mounts end with it.
-struct Podman {
-    root: PathBuf,
-}
-
-impl Podman {
-    fn new(world: &World) -> Self {
-        Self { root: world.path().join("podman") }
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new("podman");
-        command.arg("--root").arg(self.root.join("root")).arg("--runroot").arg(self.root.join("run"));
-        command.args(["--storage-driver", "overlay"]);
-        command
-    }
-}
-
-impl Drop for Podman {
-    fn drop(&mut self) {
-        let _ = self.command().args(["image", "unmount", "--all", "--force"]).output();
-        // podman keeps its graph root mounted on itself.
-        let _ = Command::new("umount").args(["-R", "-l"]).arg(self.root.join("root/overlay")).output();
-    }
 }
 
 /// buildah with a store of its own.
@@ -123,7 +98,7 @@ fn of_umocis_image() {
 
 fn of_dockers_image() {
     let world = World::new();
-    let docker = Docker::start(&world);
+    let docker = Docker::start(&world, None);
     let context = world.path().join("context");
     fs::create_dir(&context).expect("writable");
     sh(
@@ -156,61 +131,6 @@ fn of_dockers_image() {
     let direct = world.path().join("direct");
     ok(world.rcr().args(["bundle", &format!("docker-archive:{}", archive.display())]).arg(&direct));
     assert_same(("docker-archive", &direct.join("rootfs")), ("oci", &world.path().join("ours/rootfs")));
-}
-
-/// A docker daemon with directories and socket of its own and without bridge or firewall rules.
-struct Docker {
-    daemon: std::process::Child,
-    socket: String,
-    dir: PathBuf,
-}
-
-impl Docker {
-    fn start(world: &World) -> Self {
-        let dir = world.path().join("docker");
-        let socket = format!("unix://{}/sock", dir.display());
-        fs::create_dir_all(&dir).expect("writable");
-        let log = fs::File::create(dir.join("log")).expect("writable");
-        let daemon = Command::new("dockerd")
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--host", &socket])
-            .arg("--data-root")
-            .arg(dir.join("data"))
-            .arg("--exec-root")
-            .arg(dir.join("exec"))
-            .arg("--pidfile")
-            .arg(dir.join("pid"))
-            .stdout(log.try_clone().expect("a descriptor"))
-            .stderr(log)
-            .spawn()
-            .expect("dockerd starts");
-        let docker = Self { daemon, socket, dir };
-        for _ in 0..300 {
-            if docker.command().arg("version").output().is_ok_and(|o| o.status.success()) {
-                return docker;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-        panic!("dockerd did not answer: {}", fs::read_to_string(docker.dir.join("log")).unwrap_or_default());
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new("docker");
-        command.args(["--host", &self.socket]).env("DOCKER_CONFIG", self.dir.join("config"));
-        command
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.daemon.id().cast_signed());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.daemon.wait();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let below = self.dir.to_string_lossy().into_owned();
-        for place in mounts.lines().filter_map(|l| l.split(' ').nth(4)).filter(|p| p.starts_with(&below)) {
-            let _ = Command::new("umount").args(["-l", place]).output();
-        }
-    }
 }
 
 fn of_an_image_with_every_kind_of_change() {
