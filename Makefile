@@ -7,5 +7,5 @@ demo:        ; integration/demo                             # pull python:3.8.5-
 test:        ; integration/test                             # every test: unit, golden, integration
 check:       ; integration/check                            # what needs no root: format, lints, unit tests
 integration: ; integration/test only-integration            # the tests on a real kernel
-bench:       ; integration/install bench && integration/bench # ratios to the peers, in one run
+bench:       ; integration/bench                            # ratios to the peers, in one run
 install:     ; $(CARGO) build --release && install -Dm755 -t $(DESTDIR)$(or $(BINDIR),/usr/local/bin) target/release/rcr target/release/rcr-runtime

@@ -116,7 +116,11 @@ fn run(
     }
     let status = reap(pidfd.as_fd())?;
     if let (false, Some(timeout)) = (in_time, timeout) {
-        return Err(Error::new(format!("hook ran past specified timeout of {:.1}s", timeout.as_secs_f64())));
+        let seconds = timeout.as_secs_f64();
+        return Err(Error::new(format!(
+            "{:?}: hook ran past specified timeout of {seconds:.1}s",
+            hook.path()
+        )));
     }
     let how = match status {
         WaitStatus::Exited(_, 0) => return Ok(()),
@@ -124,7 +128,7 @@ fn run(
         WaitStatus::Signaled(_, signal, _) => format!("signal: {}", signal_name(signal)),
         other => format!("{other:?}"),
     };
-    Err(Error::new(format!("{how}, output: {}", printed(&mut output))))
+    Err(Error::new(format!("{:?}: {how}, output: {:?}", hook.path(), printed(&mut output))))
 }
 
 fn memory_file() -> std::io::Result<File> {
@@ -165,11 +169,11 @@ fn signal_name(signal: Signal) -> String {
     signal.as_str().trim_start_matches("SIG").to_lowercase()
 }
 
-/// What the hook printed, on one line.
+/// What the hook printed.
 fn printed(output: &mut File) -> String {
     let mut text = Vec::new();
     match output.seek(SeekFrom::Start(0)).and_then(|_| output.take(MAX_OUTPUT).read_to_end(&mut text)) {
-        Ok(_) => String::from_utf8_lossy(&text).trim_end().replace('\n', "; "),
+        Ok(_) => String::from_utf8_lossy(&text).trim_end().to_owned(),
         Err(e) => reason(&e),
     }
 }
@@ -210,14 +214,20 @@ mod tests {
     fn a_failing_hook_is_named_with_its_output() {
         let error =
             run_hooks(&[hook("exit 0", None), hook("echo out; echo err >&2; exit 3", None)]).unwrap_err();
-        assert_eq!(error, "error running createRuntime hook #1: exit status 3, output: out; err");
+        assert_eq!(
+            error,
+            "error running createRuntime hook #1: \"/bin/sh\": exit status 3, output: \"out\\nerr\""
+        );
     }
 
     #[test]
     fn a_slow_hook_is_killed() {
         let start = Instant::now();
         let error = run_hooks(&[hook("exec sleep 60", Some(1))]).unwrap_err();
-        assert_eq!(error, "error running createRuntime hook #0: hook ran past specified timeout of 1.0s");
+        assert_eq!(
+            error,
+            "error running createRuntime hook #0: \"/bin/sh\": hook ran past specified timeout of 1.0s"
+        );
         assert!(start.elapsed() < Duration::from_secs(30));
     }
 

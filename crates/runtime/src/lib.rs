@@ -5,15 +5,19 @@
 
 pub mod args;
 pub mod cgroup;
+mod child;
 pub mod cli;
 pub mod devices;
+mod drive;
 mod error;
 pub mod features;
 mod hook;
 pub mod host;
+mod idmap;
 pub mod launch;
 pub mod lifecycle;
 pub mod plan;
+mod prepare;
 pub mod seccomp;
 pub mod spec;
 pub mod spec_default;

@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod init;
+pub mod dir;
 pub mod keyring;
 pub mod message;
 pub mod mount;

@@ -12,7 +12,7 @@ const ARGUMENTS: &str = "<container-id>\n\n\
     Where \"<container-id>\" is your name for the instance of the container that you are starting. The name must be\n\
     unique on your host.";
 
-const DESCRIPTION: &str = "creates an instance of a container for a bundle. The bundle is a directory with a\n\
+const DESCRIPTION: &str = "Creates an instance of a container for a bundle. The bundle is a directory with a\n\
     specification file named \"config.json\" and a root filesystem. Its args say what is run in the container; see\n\
     the spec command for making one.";
 

@@ -129,7 +129,7 @@ fn process(global: &Global, parsed: &Parsed, id: &str) -> Result<Process, Error>
     if parsed.value("no-new-privs").is_some() {
         process.set_no_new_privileges(Some(parsed.on("no-new-privs")));
     }
-    if let Some(user) = parsed.text("user").map_err(invalid)? {
+    if let Some(user) = parsed.texts("user").map_err(invalid)?.last() {
         set_user(process.user_mut(), user)?;
     }
     let more = parsed.texts("additional-gids").map_err(invalid)?;

@@ -29,11 +29,11 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
         Err(e) if e.what() == ErrorKind::NotFound && !global.root_given => {}
         Err(e) => return Err(e),
         Ok(containers) => {
-            for (id, state) in containers {
-                match state {
+            for container in containers {
+                match container.state {
                     Ok(state) => states.push(State { owner: user_name(&state.owner), ..state }),
                     // The others are listed all the same.
-                    Err(e) => eprintln!("load container {id}: {e:#}"),
+                    Err(e) => eprintln!("load container {}: {e:#}", container.id),
                 }
             }
         }

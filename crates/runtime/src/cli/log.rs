@@ -2,11 +2,15 @@
 //! because containerd and podman read the last `error` line of the file.
 
 use std::ffi::OsStr;
+use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
 
 use serde_json::json;
+use tracing::field::{Field, Visit};
+use tracing::span;
 
 use super::flags::Parsed;
 use super::global;
@@ -14,15 +18,15 @@ use crate::Error;
 use crate::time::now_in_seconds;
 
 /// The log.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Log {
     /// `None` is standard error.
-    file: Option<File>,
+    file: Option<Arc<File>>,
     json: bool,
 }
 
 impl Log {
-    /// Opens what the global flags ask for.
+    /// Opens what the global flags ask for; with `--debug` the events of this process go there too.
     pub(crate) fn open(before: &Parsed, after: &Parsed) -> Result<Log, Error> {
         let json = match global::value(before, after, "log-format").unwrap_or(OsStr::new("")).to_str() {
             Some("" | "text") => false,
@@ -33,16 +37,17 @@ impl Log {
         };
         let file = match global::value(before, after, "log").filter(|path| !path.is_empty()) {
             None => None,
-            Some(path) => Some(
-                OpenOptions::new()
-                    .append(true)
-                    .create(true)
-                    .mode(0o644)
-                    .open(path)
-                    .map_err(|e| Error::new(format!("open log {path:?}")).because(e))?,
-            ),
+            Some(path) => {
+                let file = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
+                Some(Arc::new(file.map_err(|e| Error::new(format!("open log {path:?}")).because(e))?))
+            }
         };
-        Ok(Log { file, json })
+        let log = Log { file, json };
+        if global::value(before, after, "debug").is_some_and(|v| v == "true") {
+            // The only one who sets it is this function, called once.
+            let _ = tracing::subscriber::set_global_default(log.clone());
+        }
+        Ok(log)
     }
 
     /// Writes the error that ends the program, once to each place where somebody reads it.
@@ -63,8 +68,46 @@ impl Log {
         };
         // A log that cannot be written has nowhere to complain to.
         let _ = match &self.file {
-            Some(file) => (&mut &*file).write_all(line.as_bytes()),
+            Some(file) => (&mut &**file).write_all(line.as_bytes()),
             None => std::io::stderr().lock().write_all(line.as_bytes()),
+        };
+    }
+}
+
+/// Events become lines; spans are not used here.
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event()
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        self.line(&event.metadata().level().as_str().to_lowercase(), &message.0);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// An event's message, then its other fields as `name=value`.
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a string cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.0, "{value:?}"),
+            name => write!(self.0, " {name}={value:?}"),
         };
     }
 }

@@ -93,8 +93,8 @@ type Failure = (Error, u8);
 
 fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
     let fail = |message: String| (Error::new(message), 1);
-    // Global flags end at the first other argument: the command.
-    let global = flags::parse(args, &[global::FLAGS], 0).map_err(|message| {
+    // What follows the command is the command's.
+    let global = flags::parse(args, &[global::FLAGS], 1).map_err(|message| {
         help::print_usage_error(&message, || help::program(program, COMMANDS));
         fail(message)
     })?;

@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci::runtime::Hooks;
 
-use super::create::hooks_of;
 use super::directory::Directory;
+use super::hooks::of_kind;
 use super::kill::{open_init, signal_container};
 use super::record::Record;
 use crate::{Error, ErrorKind, Status, hook};
@@ -70,7 +70,7 @@ pub(crate) fn destroy(directory: &Directory, record: &Record) -> Result<(), Erro
     }
     cgroup.remove()?;
     directory.remove()?;
-    let poststop = hooks_of(record.hooks.as_ref(), Hooks::poststop).unwrap_or_default();
+    let poststop = of_kind(record.hooks.as_ref(), Hooks::poststop);
     hook::run_here("poststop", poststop, &record.hook_state(Status::Stopped, None))
 }
 

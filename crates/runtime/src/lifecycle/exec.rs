@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Pid;
 use oci::runtime::Process;
 
-use super::create::{CONFIG, kill_and_reap, send_listener, send_pidfd};
+use super::barrier::send_listener;
+use super::create::{CONFIG, announce, kill_and_reap};
 use super::directory::Directory;
 use super::kill::open_init;
 use super::record::Record;
-use super::{Created, ExecOptions, pid_file};
+use super::{Created, ExecOptions};
 use crate::args::Args;
 use crate::cgroup::Cgroup;
 use crate::host::Host;
@@ -72,9 +73,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     let in_v2 = request.cgroup.is_some();
     let launched = launch(request, &mut |at| answer(&at, &record, &spec, &cgroup, in_v2, init.as_fd()))?;
     let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console };
-    let socket = options.pidfd_socket.map_or(Ok(()), |socket| send_pidfd(socket, created.pidfd.as_fd()));
-    let file = || options.pid_file.map_or(Ok(()), |path| pid_file::write(path, created.pid));
-    if let Err(e) = socket.and_then(|()| file()) {
+    if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket) {
         kill_and_reap(created.pidfd.as_fd());
         return Err(e);
     }
@@ -101,15 +100,7 @@ fn answer(
                 .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))?;
             cgroup.join(Pid::from_raw(at.pid), in_v2)
         }
-        Barrier::SeccompFd => {
-            let seccomp = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-            let path = seccomp.and_then(|s| s.listener_path().as_ref());
-            let (Some(path), Some(listener)) = (path, &at.seccomp) else {
-                return Err(Error::new("linux.seccomp.listenerPath is not set").kind(ErrorKind::Invalid));
-            };
-            let metadata = seccomp.and_then(|s| s.listener_metadata().as_deref());
-            send_listener(record, metadata, at.pid, path, listener.as_fd())
-        }
+        Barrier::SeccompFd => send_listener(record, spec, at, Status::Running),
         _ => Ok(()),
     }
 }

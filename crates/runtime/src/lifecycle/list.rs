@@ -15,11 +15,20 @@ pub fn state(root: &Path, id: &str) -> Result<State, Error> {
     Record::read(&directory)?.state(&directory)
 }
 
-/// Every container below `root`, by name: its id, and its state (with the owner's `#uid`) or why that cannot be told.
+/// One container of a listing.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its id.
+    pub id: String,
+    /// Its state, with `#uid` as the owner, or why that cannot be told.
+    pub state: Result<State, Error>,
+}
+
+/// Every container below `root`, by name.
 ///
 /// # Errors
 /// `root` cannot be read; that it does not exist is an error of kind [`crate::ErrorKind::NotFound`].
-pub fn list(root: &Path) -> Result<Vec<(String, Result<State, Error>)>, Error> {
+pub fn list(root: &Path) -> Result<Vec<Listed>, Error> {
     let fail = |e: std::io::Error| {
         let error = Error::new(format!("list state root {root:?}"));
         let missing = e.kind() == std::io::ErrorKind::NotFound;
@@ -35,10 +44,10 @@ pub fn list(root: &Path) -> Result<Vec<(String, Result<State, Error>)>, Error> {
         let state = state_and_owner(root, &id);
         // Deleted meanwhile.
         if entry.path().symlink_metadata().is_ok() {
-            containers.push((id, state));
+            containers.push(Listed { id, state });
         }
     }
-    containers.sort_by(|(a, _), (b, _)| a.cmp(b));
+    containers.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(containers)
 }
 

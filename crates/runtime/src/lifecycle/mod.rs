@@ -3,10 +3,12 @@
 //! Every function takes the state root (one directory per container below it) and a container id. None of them
 //! starts a thread, prints, or keeps a handle between calls: what is known about a container is its state directory.
 
+mod barrier;
 mod create;
 mod delete;
 mod directory;
 mod exec;
+mod hooks;
 mod id;
 mod kill;
 mod list;
@@ -26,7 +28,7 @@ pub use create::{create, run};
 pub use delete::delete;
 pub use exec::{exec, process};
 pub use kill::kill;
-pub use list::{list, state};
+pub use list::{Listed, list, state};
 pub use pause::{pause, processes, resume};
 pub use start::start;
 

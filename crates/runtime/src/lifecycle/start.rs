@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use oci::runtime::Hooks;
 
-use super::create::{CONFIG, hooks_of, start_container_hooks};
+use super::create::CONFIG;
 use super::directory::Directory;
+use super::hooks::{of_kind, start_container};
 use super::kill::signal_init;
 use super::record::Record;
 use crate::args::Args;
@@ -40,10 +41,10 @@ pub fn start(root: &Path, id: &str) -> Result<(), Error> {
 }
 
 fn release(directory: &Directory, record: &Record) -> Result<(), Error> {
-    if hooks_of(record.hooks.as_ref(), Hooks::start_container).is_some_and(|hooks| !hooks.is_empty()) {
+    if !of_kind(record.hooks.as_ref(), Hooks::start_container).is_empty() {
         let spec = spec::parse(&directory.read(CONFIG)?.unwrap_or_default())?;
         let args = Args { id: record.id.clone(), bundle: PathBuf::from(&record.bundle), ..Args::default() };
-        start_container_hooks(record, &spec, &Host::detect()?, &args)?;
+        start_container(record, &spec, &Host::detect()?, &args)?;
     }
     let fifo = match directory.open_fifo() {
         Ok(fifo) => fifo,
@@ -52,11 +53,11 @@ fn release(directory: &Directory, record: &Record) -> Result<(), Error> {
     };
     File::from(fifo).write_all(b"0").map_err(|e| Error::new("write exec fifo").because(e))?;
     directory.remove_fifo()?;
-    match hooks_of(record.hooks.as_ref(), Hooks::poststart) {
-        None => Ok(()),
-        Some(hooks) => {
-            let state = record.hook_state(Status::Running, Some(record.init_process_pid));
-            hook::run_here("poststart", hooks, &state)
-        }
-    }
+    poststart(record)
+}
+
+/// Runs the poststart hooks of a container whose process runs.
+pub(crate) fn poststart(record: &Record) -> Result<(), Error> {
+    let hooks = of_kind(record.hooks.as_ref(), Hooks::poststart);
+    hook::run_here("poststart", hooks, &record.hook_state(Status::Running, Some(record.init_process_pid)))
 }
