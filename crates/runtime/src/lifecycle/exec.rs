@@ -72,7 +72,8 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     };
     let in_v2 = request.cgroup.is_some();
     let launched = launch(request, &mut |at| answer(&at, &record, &spec, &cgroup, in_v2, init.as_fd()))?;
-    let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console };
+    let created =
+        Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify: None };
     if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket) {
         kill_and_reap(created.pidfd.as_fd());
         return Err(e);
