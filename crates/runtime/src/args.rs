@@ -21,6 +21,8 @@ pub struct Args {
     pub listen_fds: u32,
     /// The root file system comes as a detached mount (`Request::rootfs`); `root.path` only says where to attach it.
     pub rootfs_given: bool,
+    /// Where the container's cgroup is, if not where `linux.cgroupsPath` says (systemd chooses).
+    pub cgroup: Option<crate::cgroup::CgroupPath>,
     /// Stop before execve until a byte arrives in `Request::exec_fifo`.
     pub await_start: bool,
     /// Signal that the process gets when the thread that launched it dies.

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod cgroup;
+mod child;
 pub mod cli;
 pub mod devices;
 mod error;

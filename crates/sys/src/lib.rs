@@ -8,6 +8,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod dir;
 pub mod keyring;
 pub mod message;
 pub mod mount;

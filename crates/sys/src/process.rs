@@ -300,3 +300,10 @@ pub fn loopback_up() -> io::Result<()> {
     )
     .map(drop)
 }
+
+/// Descriptors 0, 1 and 2. Unlike `std::io::stdin()` and its like, without a buffer being allocated.
+pub fn standard_streams() -> [std::os::fd::BorrowedFd<'static>; 3] {
+    use std::os::fd::BorrowedFd;
+    // SAFETY: Rust's runtime opens what it finds closed of the three when a program starts, and nothing closes them.
+    unsafe { [BorrowedFd::borrow_raw(0), BorrowedFd::borrow_raw(1), BorrowedFd::borrow_raw(2)] }
+}
