@@ -13,7 +13,7 @@ use super::proc_stat::ProcStat;
 use super::record::Record;
 use crate::cgroup::Cgroup;
 use crate::launch::At;
-use crate::plan::Barrier;
+use crate::plan::{Barrier, HookKind};
 use crate::{Error, ErrorKind, Spec, Status, hook, time};
 
 /// Answers the barriers of a container's plan.
@@ -47,7 +47,7 @@ impl Barriers<'_> {
                 let hooks = of_kind(self.record.hooks.as_ref(), Hooks::create_container);
                 let state = self.record.hook_state(Status::Creating, Some(pid_inside(at.pid)?));
                 let Design { spec, host, args, .. } = self.design;
-                run_inside("createContainer", hooks, &state, spec, at.pid, host, args)
+                run_inside(HookKind::CreateContainer, hooks, &state, spec, at.pid, host, args)
             }
             Barrier::SeccompFd => send_listener(self.record, &self.design.spec, at, Status::Creating),
             Barrier::Ready => {

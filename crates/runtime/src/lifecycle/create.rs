@@ -83,12 +83,13 @@ impl Design {
             preserve_fds: options.preserve_fds,
             listen_fds: options.listen_fds,
             rootfs_given: options.rootfs.is_some(),
+            cgroup: None,
             await_start,
             parent_death_signal: options.parent_death_signal,
         };
         let host = Host::detect()?;
         let plan = plan::create(&spec, &host, &args)?;
-        tracing::debug!("plan of container {:?}: {plan:?}", options.id);
+        log_plan(&plan);
         let linux = spec.linux().as_ref();
         let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
         let cgroup_path = CgroupPath::new(cgroups_path, options.id)?;
@@ -226,6 +227,13 @@ pub(crate) fn announce(
         sys::message::send(stream.as_fd(), b"pidfd", Some(created.pidfd.as_fd())).map_err(fail)?;
     }
     pid_file.map_or(Ok(()), |path| pid_file::write(path, created.pid))
+}
+
+/// Puts a plan into the debug log, a line for each step.
+pub(crate) fn log_plan(plan: &Plan) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        plan.to_string().lines().for_each(|line| tracing::debug!("{line}"));
+    }
 }
 
 /// Ends a child that must not go on.

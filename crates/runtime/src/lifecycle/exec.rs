@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use oci::runtime::Process;
 
 use super::barrier::send_listener;
-use super::create::{CONFIG, announce, kill_and_reap};
+use super::create::{CONFIG, announce, kill_and_reap, log_plan};
 use super::directory::Directory;
 use super::kill::open_init;
 use super::record::Record;
@@ -16,7 +16,7 @@ use crate::args::Args;
 use crate::cgroup::Cgroup;
 use crate::host::Host;
 use crate::launch::{At, Request, launch};
-use crate::plan::{self, Barrier, Target};
+use crate::plan::{self, Barrier, Joined};
 use crate::{Error, ErrorKind, Spec, Status, spec};
 
 /// The `process` of the container's configuration, from which an exec usually differs in a few fields.
@@ -58,8 +58,9 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
         parent_death_signal: options.parent_death_signal,
         ..Args::default()
     };
-    let target = Target { pid: record.init_process_pid };
-    let plan = plan::exec(&spec, &options.process, target, &host, &args)?;
+    let joined = Joined { pid: record.init_process_pid };
+    let plan = plan::exec(&spec, &options.process, joined, &host, &args)?;
+    log_plan(&plan);
     let cgroup = record.cgroup()?;
     let cgroup = if options.cgroups.is_empty() { cgroup } else { cgroup.below(&options.cgroups)? };
     let request = Request {

@@ -7,7 +7,7 @@ use crate::args::Args;
 use crate::hook::{HookState, run_each};
 use crate::host::Host;
 use crate::launch::{Request, launch};
-use crate::plan::{self, Target};
+use crate::plan::{self, HookKind, Joined};
 use crate::{Console, Error, Spec, Status};
 
 /// The hooks of one kind.
@@ -22,18 +22,12 @@ pub(crate) fn start_container(record: &Record, spec: &Spec, host: &Host, args: &
         return Ok(());
     }
     let state = record.hook_state(Status::Created, Some(pid_inside(record.init_process_pid)?));
-    // Not in the specification, but what runc always did: without an environment of their own they get the process's.
-    let env = spec.process().as_ref().and_then(|p| p.env().clone());
-    let mut hooks = hooks.to_vec();
-    for hook in hooks.iter_mut().filter(|hook| hook.env().as_ref().is_none_or(Vec::is_empty)) {
-        hook.set_env(env.clone());
-    }
-    run_inside("startContainer", &hooks, &state, spec, record.init_process_pid, host, args)
+    run_inside(HookKind::StartContainer, hooks, &state, spec, record.init_process_pid, host, args)
 }
 
 /// Runs hooks in the namespaces of process `pid`.
 pub(crate) fn run_inside(
-    kind: &str,
+    kind: HookKind,
     hooks: &[Hook],
     state: &HookState<'_>,
     spec: &Spec,
@@ -41,8 +35,12 @@ pub(crate) fn run_inside(
     host: &Host,
     args: &Args,
 ) -> Result<(), Error> {
-    run_each(kind, hooks, state, &mut |hook, stdio| {
-        let plan = plan::hook(spec, hook, Target { pid }, host, args)?;
+    let name = match kind {
+        HookKind::CreateContainer => "createContainer",
+        HookKind::StartContainer => "startContainer",
+    };
+    run_each(name, hooks, state, &mut |hook, stdio| {
+        let plan = plan::hook(spec, hook, kind, Joined { pid }, host, args)?;
         let request = Request {
             plan: &plan,
             rootfs: None,
