@@ -65,6 +65,7 @@ doing! {
     Permissions = "set its permissions",
     Outside = "current working directory is outside of container mount namespace root -- possible container breakout detected",
     ParentGone = "the parent is gone",
+    CloneFailed = "clone3",
 }
 
 /// A failed step.

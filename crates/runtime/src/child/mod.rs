@@ -20,12 +20,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use sys::clone::{namespace, setns, unshare};
+use sys::clone::{Options, clone3, namespace, setns, unshare};
 use sys::process::Strings;
 
-use crate::plan::{Barrier, Step};
+use crate::plan::{Barrier, Plan, Step};
 use crate::seccomp::Filter;
 use fail::{At, Doing, Fail, Message};
+
+/// Exit status of a process that could not be set up, as runc's init has it.
+const FAILED: i32 = 255;
 
 /// Room for `HOME=` and a path.
 const HOME_MAX: usize = 4096;
@@ -68,38 +71,62 @@ pub(crate) struct Child<'a> {
 
 /// Carries out `steps`. Returns only on failure, with the exit status; the parent has been told, or, when it is gone
 /// because the container was being started, standard error.
-pub(crate) fn run(steps: &[Step], files: &mut Files, sync: BorrowedFd) -> i32 {
-    let mut child = Child {
-        steps,
-        files,
-        sync,
-        root: None,
-        proc: None,
-        null: None,
-        mask: None,
-        directory_pending: false,
-        program: 0,
-        home: None,
-        started: false,
-    };
-    let mut at = 0;
-    let failed = child.prologue().err().or_else(|| {
-        while let Some(step) = steps.get(at) {
-            if let Err(fail) = child.step(at, step) {
-                return Some(fail);
-            }
-            at += 1;
-        }
-        None
-    });
-    if let Some(fail) = failed {
+pub(crate) fn run(steps: &[Step], first: usize, files: &mut Files, sync: BorrowedFd) -> i32 {
+    let mut child = Child::new(steps, files, sync);
+    let mut at = first;
+    let result = child.prologue().and_then(|()| child.go(&mut at));
+    if let Err(fail) = result {
         child.report(at, fail);
     }
-    // What runc's init exits with.
-    255
+    FAILED
 }
 
-impl Child<'_> {
+/// The intermediate process: joins namespaces, clones the real one as a sibling, and tells its id.
+pub(crate) fn bounce(plan: &Plan, files: &mut Files, sync: BorrowedFd) -> i32 {
+    let mut at = 0;
+    let mut child = Child::new(&plan.trampoline, files, sync);
+    // Non-dumpable from the start, as the real process: it is in the container's user namespace for a moment.
+    if let Err(fail) = sys::process::set_undumpable().at(Doing::Call).and_then(|()| child.go(&mut at)) {
+        child.report(at, fail);
+        return FAILED;
+    }
+    let options = Options { namespaces: plan.clone_flags, cgroup: None, sibling: true };
+    let cloned = clone3(&options, || run(&plan.steps, at, files, sync));
+    let step = u16::MAX;
+    let message = match &cloned {
+        Ok(cloned) => Message { step, doing: Doing::Reached, value: cloned.pid },
+        Err(e) => Message { step, doing: Doing::CloneFailed, value: e.raw_os_error().unwrap_or(0) },
+    };
+    let _ = sys::message::send(sync, &message.to_bytes(), None);
+    0
+}
+
+impl<'a> Child<'a> {
+    fn new(steps: &'a [Step], files: &'a mut Files, sync: BorrowedFd<'a>) -> Child<'a> {
+        Child {
+            steps,
+            files,
+            sync,
+            root: None,
+            proc: None,
+            null: None,
+            mask: None,
+            directory_pending: false,
+            program: 0,
+            home: None,
+            started: false,
+        }
+    }
+
+    /// Carries out all steps; `at` counts them.
+    fn go(&mut self, at: &mut usize) -> Result<(), Fail> {
+        for step in self.steps {
+            self.step(*at, step)?;
+            *at += 1;
+        }
+        Ok(())
+    }
+
     fn prologue(&mut self) -> Result<(), Fail> {
         // Container processes that share the pid namespace must not reach the host through /proc/PID of this one
         // (CVE-2016-9962). Without effect on the user's program: execve resets it.

@@ -11,7 +11,7 @@ use sys::mount::{self as api, SetAttr, attr};
 use super::fail::{At, Doing, Fail};
 use super::target::{self, open_target};
 use super::{Child, copy};
-use crate::plan::{Bind, BindAttr, Mount, OnProc, Propagation, Root, RootSource, Source, Target};
+use crate::plan::{Bind, BindAttr, Mount, OnProc, Place, Propagation, Root, RootSource, Source};
 
 /// The attributes a bind mount's options name, apart from access times.
 const PLAIN: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::NOSYMFOLLOW;
@@ -86,7 +86,7 @@ impl Child<'_> {
         propagate(place.as_fd(), &mount.propagation)
     }
 
-    fn open_mounted(&self, target: &Target) -> Result<OwnedFd, Fail> {
+    fn open_mounted(&self, target: &Place) -> Result<OwnedFd, Fail> {
         target::open(self.root()?, &target.path, OFlag::O_PATH).at(Doing::OpenTarget)
     }
 

@@ -13,7 +13,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use sys::path::{openat2, resolve};
 
 use super::fail::{At, Doing, Fail};
-use crate::plan::{OnProc, Target};
+use crate::plan::{OnProc, Place};
 
 const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
 
@@ -43,7 +43,7 @@ pub(super) fn is_on_proc(fd: impl AsFd) -> Result<bool, Errno> {
 }
 
 /// Opens a mount point, making it (as a directory or an empty file) if nothing is there.
-pub(super) fn open_target(root: BorrowedFd, target: &Target, directory: bool) -> Result<OwnedFd, Fail> {
+pub(super) fn open_target(root: BorrowedFd, target: &Place, directory: bool) -> Result<OwnedFd, Fail> {
     let mut flags = OFlag::O_PATH;
     if target.no_link {
         flags |= OFlag::O_NOFOLLOW;

@@ -16,7 +16,7 @@ use crate::args::Args;
 use crate::cgroup::Cgroup;
 use crate::host::Host;
 use crate::launch::{At, Request, launch};
-use crate::plan::{self, Barrier, Joined};
+use crate::plan::{self, Barrier, Target};
 use crate::{Error, ErrorKind, Spec, Status, spec};
 
 /// The `process` of the container's configuration, from which an exec usually differs in a few fields.
@@ -58,8 +58,8 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
         parent_death_signal: options.parent_death_signal,
         ..Args::default()
     };
-    let joined = Joined { pid: record.init_process_pid };
-    let plan = plan::exec(&spec, &options.process, joined, &host, &args)?;
+    let target = Target { pid: record.init_process_pid };
+    let plan = plan::exec(&spec, &options.process, target, &host, &args)?;
     log_plan(&plan);
     let cgroup = record.cgroup()?;
     let cgroup = if options.cgroups.is_empty() { cgroup } else { cgroup.below(&options.cgroups)? };

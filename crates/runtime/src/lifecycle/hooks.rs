@@ -7,7 +7,7 @@ use crate::args::Args;
 use crate::hook::{HookState, run_each};
 use crate::host::Host;
 use crate::launch::{Request, launch};
-use crate::plan::{self, HookKind, Joined};
+use crate::plan::{self, HookKind, Target};
 use crate::{Console, Error, Spec, Status};
 
 /// The hooks of one kind.
@@ -40,7 +40,7 @@ pub(crate) fn run_inside(
         HookKind::StartContainer => "startContainer",
     };
     run_each(name, hooks, state, &mut |hook, stdio| {
-        let plan = plan::hook(spec, hook, kind, Joined { pid }, host, args)?;
+        let plan = plan::hook(spec, hook, kind, Target { pid }, host, args)?;
         let request = Request {
             plan: &plan,
             rootfs: None,

@@ -10,7 +10,7 @@ use crate::{Error, Spec};
 
 /// A process of a running (or created) container, whose namespaces a further process joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Joined {
+pub struct Target {
     /// Its id, as this process sees it.
     pub pid: i32,
 }
@@ -29,7 +29,7 @@ pub enum HookKind {
 ///
 /// # Errors
 /// [`crate::ErrorKind::Invalid`], naming the JSON path of what can't be done.
-pub fn exec(spec: &Spec, process: &Process, joined: Joined, host: &Host, args: &Args) -> Result<Plan, Error> {
+pub fn exec(spec: &Spec, process: &Process, joined: Target, host: &Host, args: &Args) -> Result<Plan, Error> {
     let mut planner = Planner::new(spec, host, args)?;
     planner.join(joined)?;
     planner.keyring(process)?;
@@ -51,7 +51,7 @@ pub fn hook(
     spec: &Spec,
     hook: &Hook,
     kind: HookKind,
-    joined: Joined,
+    joined: Target,
     host: &Host,
     args: &Args,
 ) -> Result<Plan, Error> {
@@ -63,12 +63,12 @@ pub fn hook(
     let name = hook.path().to_string_lossy().into_owned();
     process.set_terminal(None).set_args(hook.args().clone().filter(|a| !a.is_empty()).or(Some(vec![name])));
     match (hook.env(), kind) {
-        (Some(env), _) => {
+        (Some(env), _) if !env.is_empty() => {
             process.set_env(Some(env.clone()));
         }
         // Not in the specification, but what every runtime does since runc did it.
-        (None, HookKind::StartContainer) => {}
-        (None, HookKind::CreateContainer) => {
+        (_, HookKind::StartContainer) => {}
+        (_, HookKind::CreateContainer) => {
             process.set_env(None);
         }
     }
@@ -100,7 +100,7 @@ pub fn hook(
 
 impl Planner<'_> {
     /// Joins every namespace that the container does not share with the host.
-    fn join(&mut self, joined: Joined) -> Result<(), Error> {
+    fn join(&mut self, joined: Target) -> Result<(), Error> {
         self.steps.push(Step::Session);
         self.steps.push(Step::Barrier(Barrier::Cgroup));
         self.cgroup_joined = true;

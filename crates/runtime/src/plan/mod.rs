@@ -22,11 +22,11 @@ use std::os::unix::ffi::OsStrExt;
 use oci::runtime::LinuxSeccomp;
 
 pub use identity::capability_number;
-pub use join::{HookKind, Joined, exec, hook};
+pub use join::{HookKind, Target, exec, hook};
 pub use option::known as known_mount_options;
 pub use step::{
-    Barrier, Bind, BindAttr, Device, Identity, Mount, OnProc, Propagation, Root, RootSource, Slot, Source,
-    Step, Target, Terminal,
+    Barrier, Bind, BindAttr, Device, Identity, Mount, OnProc, Place, Propagation, Root, RootSource, Slot,
+    Source, Step, Terminal,
 };
 
 use crate::args::Args;
@@ -161,6 +161,8 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     let mut planner = Planner::new(spec, host, args)?;
     planner.check_rootless()?;
     planner.steps.push(Step::Session);
+    // Again at the end: becoming the user clears it.
+    planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;
     planner.keyring(process)?;
     if planner.namespaces.new & sys::clone::namespace::NET != 0 {

@@ -10,7 +10,7 @@ use sys::mount::attr;
 use super::namespace::ranges;
 use super::option::{Options, ms};
 use super::{
-    Bind, BindAttr, IdMap, IdMapping, Mount, OnProc, Open, Planner, Source, Step, Target, Tree, c_string,
+    Bind, BindAttr, IdMap, IdMapping, Mount, OnProc, Open, Place, Planner, Source, Step, Tree, c_string,
     invalid,
 };
 use crate::Error;
@@ -323,7 +323,7 @@ impl What {
 }
 
 /// The place of a mount.
-pub(super) fn target(at: &str, path: &Path, what: What) -> Result<Target, Error> {
+pub(super) fn target(at: &str, path: &Path, what: What) -> Result<Place, Error> {
     let at = format!("{at}.destination");
     let is_proc = path == Path::new("/proc");
     let proc = match what {
@@ -342,5 +342,5 @@ pub(super) fn target(at: &str, path: &Path, what: What) -> Result<Target, Error>
     if path.count_bytes() >= PATH_MAX {
         return Err(invalid(at, "is longer than 4095 bytes"));
     }
-    Ok(Target { path, proc, no_link })
+    Ok(Place { path, proc, no_link })
 }

@@ -30,7 +30,7 @@ pub type Slot = usize;
 
 /// A place inside the root file system, made if it does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct Place {
     /// Clean absolute path in the container.
     pub path: CString,
     /// What is allowed where procfs is concerned.
@@ -73,7 +73,7 @@ pub struct Mount {
     /// Changes of propagation, after attaching.
     pub propagation: Vec<Propagation>,
     /// Where.
-    pub target: Target,
+    pub target: Place,
     /// Give the root of the file system the mode of the directory it covers, unless an option sets it.
     pub keep_mode: bool,
     /// Copy what the target holds into the file system first.
@@ -107,7 +107,7 @@ pub struct Bind {
     /// Changes of propagation, after attaching.
     pub propagation: Vec<Propagation>,
     /// Where.
-    pub target: Target,
+    pub target: Place,
 }
 
 /// Attributes for a bind mount. The kernel may hold the source's locked (user_namespaces(7)): then all others are
