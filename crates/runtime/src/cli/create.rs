@@ -1,5 +1,6 @@
 //! `create` and `run`.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::flags::{Flag, Parsed};
@@ -76,7 +77,10 @@ fn create(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
 fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
     let start = Start::read(parsed, parsed.on("detach"))?;
     if start.detach {
-        lifecycle::run(start.options(global, start.detached_console()?)?)?;
+        let created = lifecycle::run(start.options(global, start.detached_console()?)?)?;
+        if let (Some(notify), Some(host)) = (&created.notify, notify_host()) {
+            notify.forward(&host, created.pid, created.pidfd.as_fd())?;
+        }
         return Ok(0);
     }
     if start.console_socket.is_some() {
@@ -155,9 +159,15 @@ impl Start {
             listen_fds: self.listen_fds,
             parent_death_signal: None,
             systemd_cgroup: global.systemd_cgroup,
+            notify_socket: notify_host().is_some(),
             rootless: global.rootless,
         })
     }
+}
+
+/// The socket of the service manager that started this program.
+pub(crate) fn notify_host() -> Option<PathBuf> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Where the terminal of a process goes that nobody here attends.

@@ -16,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::create::notify_host;
 use super::terminal::{Terminal, leave_line_ends};
 use crate::Error;
 use crate::lifecycle::Created;
@@ -52,10 +53,14 @@ impl Foreground {
             }
             _ => None,
         };
+        let mut notify = created.notify.zip(notify_host());
         loop {
             let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             if let Some(relay) = &relay {
                 fds.extend(relay.interests());
+            }
+            if let Some((notify, _)) = &notify {
+                fds.push(PollFd::new(notify.as_fd(), PollFlags::POLLIN));
             }
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
@@ -64,6 +69,12 @@ impl Foreground {
             let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
             if let Some(relay) = &mut relay {
                 relay.copy(&ready[1..]);
+            }
+            // The service manager's main process is this one, which ends when the container does.
+            if let Some((socket, host)) = &notify
+                && socket.take(host, Pid::this().as_raw())?
+            {
+                notify = None;
             }
             if ready[0]
                 && let Some(code) = self.take_signals(&created.pidfd, created.pid, relay.as_ref())?

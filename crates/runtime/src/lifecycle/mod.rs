@@ -12,6 +12,7 @@ mod hooks;
 mod id;
 mod kill;
 mod list;
+mod notify;
 mod pause;
 mod pid_file;
 mod proc_stat;
@@ -29,6 +30,7 @@ pub use delete::delete;
 pub use exec::{exec, process};
 pub use kill::kill;
 pub use list::{Listed, list, state};
+pub use notify::Notify;
 pub use pause::{pause, processes, resume};
 pub use start::start;
 
@@ -68,6 +70,8 @@ pub struct CreateOptions<'a> {
     pub parent_death_signal: Option<i32>,
     /// `linux.cgroupsPath` is `slice:prefix:name`, to be made by systemd.
     pub systemd_cgroup: bool,
+    /// Give the container a socket for sd_notify(3), see [`Notify`].
+    pub notify_socket: bool,
     /// Ignore cgroup permission errors; `None` decides from the user and user namespace.
     pub rootless: Option<bool>,
 }
@@ -81,6 +85,8 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// Master end of the terminal, with [`Console::Keep`].
     pub console: Option<OwnedFd>,
+    /// The container's notify socket, from [`run`] with `notify_socket`.
+    pub notify: Option<Notify>,
 }
 
 /// What [`exec`] is asked for.
