@@ -46,7 +46,9 @@ pub(crate) fn streams(interactive: bool) -> Result<(Stdio, Attached), Error> {
         attached.input = Some(Pump::new(own(stdin.as_fd(), OFlag::O_RDONLY)?, unblocked(write)?));
         stdio.stdin = Some(read);
     }
-    for (stream, place) in [(io::stdout().as_fd(), &mut stdio.stdout), (io::stderr().as_fd(), &mut stdio.stderr)] {
+    for (stream, place) in
+        [(io::stdout().as_fd(), &mut stdio.stdout), (io::stderr().as_fd(), &mut stdio.stderr)]
+    {
         if stream.is_terminal() {
             let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| fail(e.into()))?;
             attached.outputs.push(Pump::new(unblocked(read)?, own(stream, OFlag::O_WRONLY)?));

@@ -53,7 +53,8 @@ fn write(image: &Image, dir: &Path) -> Result<(), Error> {
     place::make_dir(&rootfs, 0o755)?;
     let open = |path: &Path| {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        nix::fcntl::open(path, flags, Mode::empty()).map_err(|e| Error::io(format!("open {path:?}"))(e.into()))
+        nix::fcntl::open(path, flags, Mode::empty())
+            .map_err(|e| Error::io(format!("open {path:?}"))(e.into()))
     };
     let to = open(&rootfs)?;
     let lower: Vec<&Path> = image.layers.iter().map(|layer| layer.as_path()).collect();
@@ -63,7 +64,8 @@ fn write(image: &Image, dir: &Path) -> Result<(), Error> {
     }
     let spec = describe(image, Root(to.as_fd()))?;
     let path = dir.join("config.json");
-    let mut json = serde_json::to_vec_pretty(&spec).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+    let mut json =
+        serde_json::to_vec_pretty(&spec).map_err(|source| Error::Damaged { path: path.clone(), source })?;
     json.push(b'\n');
     place::write_new(&path, &json, 0o644)
 }

@@ -31,7 +31,9 @@ pub(crate) fn kernel() -> String {
 
 /// A file of the host's /etc; empty if there is none.
 pub(crate) fn etc(name: &str) -> String {
-    fs::read(Path::new("/etc").join(name)).map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default()
+    fs::read(Path::new("/etc").join(name))
+        .map(|b| String::from_utf8_lossy(&b).into_owned())
+        .unwrap_or_default()
 }
 
 /// What a privileged container sees below /dev: every device of the host, but for those that each container has of its

@@ -83,7 +83,9 @@ pub(crate) fn find(store: &Store, wanted: &str, platform: Option<&Platform>) -> 
         return Ok(None);
     }
     match store.resolve(wanted) {
-        Ok(image) => Ok(Some(image).filter(|image| platform.is_none_or(|p| p.rank(&platform_of(image)).is_some()))),
+        Ok(image) => {
+            Ok(Some(image).filter(|image| platform.is_none_or(|p| p.rank(&platform_of(image)).is_some())))
+        }
         Err(store::Error::NoImage(_)) => Ok(None),
         Err(e) => Err(e.into()),
     }

@@ -91,7 +91,10 @@ mod tests {
 
     #[test]
     fn reads_the_hosts_files() {
-        assert_eq!(os_release("A=1\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n").as_deref(), Some("Debian GNU/Linux 12"));
+        assert_eq!(
+            os_release("A=1\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n").as_deref(),
+            Some("Debian GNU/Linux 12")
+        );
         assert_eq!(memory("MemTotal:       24689772 kB\nMemFree: 1 kB\n"), 24_689_772 << 10);
         assert_eq!(file_system(Path::new("/proc/self")), "proc");
     }

@@ -184,7 +184,10 @@ mod tests {
             copy_up: true,
         };
         let shown = mount(&point);
-        assert_eq!((&shown["Type"], &shown["RW"], &shown["Propagation"]), (&json!("volume"), &json!(false), &json!("rslave")));
+        assert_eq!(
+            (&shown["Type"], &shown["RW"], &shown["Propagation"]),
+            (&json!("volume"), &json!(false), &json!("rslave"))
+        );
         assert_eq!(bind(&point), "data:/data:ro");
         assert_eq!((limit(u64::MAX), limit(5)), (-1, 5));
     }

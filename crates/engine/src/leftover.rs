@@ -90,7 +90,8 @@ pub(crate) fn cgroups_path(id: &str) -> PathBuf {
 
 /// The container's cgroups as far as they exist, by controller.
 pub(crate) fn cgroups(id: &str) -> Result<BTreeMap<String, PathBuf>, Error> {
-    let fail = |source| Error::Runtime { what: format!("find cgroups of container {}", name::short(id)), source };
+    let fail =
+        |source| Error::Runtime { what: format!("find cgroups of container {}", name::short(id)), source };
     let hierarchies = Hierarchies::detect().map_err(fail)?;
     let path = CgroupPath::new(Some(&cgroups_path(id)), id).map_err(fail)?;
     let mut found = BTreeMap::new();
@@ -107,7 +108,8 @@ pub(crate) fn cgroups(id: &str) -> Result<BTreeMap<String, PathBuf>, Error> {
 
 /// A process killed between making the cgroup and writing the runtime's state leaves one that only its name finds.
 fn remove_cgroup(id: &str) -> Result<(), Error> {
-    let fail = |source| Error::Runtime { what: format!("remove cgroups of container {}", name::short(id)), source };
+    let fail =
+        |source| Error::Runtime { what: format!("remove cgroups of container {}", name::short(id)), source };
     let paths = cgroups(id)?;
     if paths.is_empty() {
         return Ok(());

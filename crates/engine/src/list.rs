@@ -94,7 +94,11 @@ pub fn remove(engine: &Engine, container: &str, options: RemoveOptions) -> Resul
             if record.is_none() && !engine.container(&id).exists() {
                 // `rcr run --rm` was faster.
                 lock.finish()?;
-                return if options.force { Ok(id) } else { Err(Error::NoSuchContainer(container.to_owned())) };
+                return if options.force {
+                    Ok(id)
+                } else {
+                    Err(Error::NoSuchContainer(container.to_owned()))
+                };
             }
             destroy(engine, &id, record.as_ref(), options.volumes, lock)?;
             return Ok(id);
@@ -105,7 +109,9 @@ pub fn remove(engine: &Engine, container: &str, options: RemoveOptions) -> Resul
         // Whoever holds the lock sees the end and lets go. Until it runs there may be nothing to kill yet.
         let _ = lifecycle::kill(&engine.states(), &id, nix::libc::SIGKILL, false);
         if Instant::now() > deadline {
-            return Err(Error::Invalid(format!("container {container} did not end within {PATIENCE:?} of SIGKILL")));
+            return Err(Error::Invalid(format!(
+                "container {container} did not end within {PATIENCE:?} of SIGKILL"
+            )));
         }
         sleep(Duration::from_millis(5));
     }

@@ -135,18 +135,19 @@ fn pick(words: &[&'static str; 48], random: u8) -> &'static str {
 }
 
 const ADJECTIVES: [&str; 48] = [
-    "amber", "bold", "brave", "bright", "brisk", "calm", "clever", "cosy", "crisp", "curious", "dapper", "deft",
-    "eager", "early", "fair", "fleet", "fond", "frank", "gentle", "glad", "golden", "grand", "happy", "hardy",
-    "honest", "humble", "jolly", "keen", "kind", "lively", "loyal", "lucid", "mellow", "merry", "mild", "modest",
-    "neat", "nimble", "noble", "patient", "plucky", "proud", "quick", "quiet", "sharp", "steady", "sunny", "witty",
+    "amber", "bold", "brave", "bright", "brisk", "calm", "clever", "cosy", "crisp", "curious", "dapper",
+    "deft", "eager", "early", "fair", "fleet", "fond", "frank", "gentle", "glad", "golden", "grand", "happy",
+    "hardy", "honest", "humble", "jolly", "keen", "kind", "lively", "loyal", "lucid", "mellow", "merry",
+    "mild", "modest", "neat", "nimble", "noble", "patient", "plucky", "proud", "quick", "quiet", "sharp",
+    "steady", "sunny", "witty",
 ];
 
 const THINGS: [&str; 48] = [
-    "acorn", "anchor", "badger", "beacon", "birch", "bison", "cedar", "cobalt", "comet", "condor", "coral", "crane",
-    "dolphin", "ember", "falcon", "fern", "finch", "fjord", "flint", "fox", "glacier", "harbour", "hazel", "heron",
-    "island", "jasper", "juniper", "kestrel", "lagoon", "lantern", "larch", "lynx", "maple", "marlin", "meadow",
-    "nebula", "oak", "orca", "otter", "pebble", "pine", "puffin", "quartz", "raven", "river", "sparrow", "tundra",
-    "willow",
+    "acorn", "anchor", "badger", "beacon", "birch", "bison", "cedar", "cobalt", "comet", "condor", "coral",
+    "crane", "dolphin", "ember", "falcon", "fern", "finch", "fjord", "flint", "fox", "glacier", "harbour",
+    "hazel", "heron", "island", "jasper", "juniper", "kestrel", "lagoon", "lantern", "larch", "lynx",
+    "maple", "marlin", "meadow", "nebula", "oak", "orca", "otter", "pebble", "pine", "puffin", "quartz",
+    "raven", "river", "sparrow", "tundra", "willow",
 ];
 
 #[cfg(test)]
@@ -181,7 +182,8 @@ mod tests {
         let (dir, engine) = engine();
         std::fs::write(dir.path().join("marker"), "x").unwrap();
         let id = new_id().unwrap();
-        for bad in ["", ".", "..", "../x", "/etc", "a/b", "a\0b", "-x", "a", "a b", "a\n", &"x".repeat(4096)] {
+        for bad in ["", ".", "..", "../x", "/etc", "a/b", "a\0b", "-x", "a", "a b", "a\n", &"x".repeat(4096)]
+        {
             let said = claim(&engine, Some(bad), &id).unwrap_err().to_string();
             assert!(said.contains("invalid container name"), "{said}");
             assert!(matches!(resolve(&engine, bad), Err(Error::NoSuchContainer(_))), "{bad:?}");

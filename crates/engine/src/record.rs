@@ -85,7 +85,8 @@ pub(crate) fn read_started(dir: &Path) -> Option<Nanos> {
 }
 
 fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let json = serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
+    let json =
+        serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
     crate::place::write_whole(path, &json)
 }
 
@@ -95,6 +96,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         result => result.map_err(Error::io(format!("read {path:?}")))?,
     };
-    let parsed = serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
+    let parsed =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
     Ok(Some(parsed))
 }

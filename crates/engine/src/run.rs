@@ -23,8 +23,8 @@ use crate::root::Root;
 use crate::signals::Signals;
 use crate::spec::Ingredients;
 use crate::{
-    Engine, Error, Event, ExitStatus, NetworkMode, capabilities, host, image, mount, name, oom, place, process, spec,
-    time, user, volume,
+    Engine, Error, Event, ExitStatus, NetworkMode, capabilities, host, image, mount, name, oom, place,
+    process, spec, time, user, volume,
 };
 
 /// Runs a container in the foreground and returns when it has ended and been cleaned up.
@@ -68,8 +68,13 @@ pub fn run(
     if options.rm {
         destroy(engine, &making.id, making.record.as_ref(), true, lock)?;
     } else {
-        Exit { finished: time::now(), code: status.code, oom_killed: status.oom_killed, error: String::new() }
-            .write(&making.dir)?;
+        Exit {
+            finished: time::now(),
+            code: status.code,
+            oom_killed: status.oom_killed,
+            error: String::new(),
+        }
+        .write(&making.dir)?;
         lock.finish()?;
     }
     Ok(status)
@@ -253,6 +258,7 @@ impl Making<'_> {
             no_new_keyring: false,
             preserve_fds: 0,
             listen_fds: 0,
+            notify_socket: false,
             // Whatever kills rcr takes the container with it.
             parent_death_signal: Some(libc::SIGKILL),
             systemd_cgroup: false,
@@ -269,14 +275,17 @@ impl Making<'_> {
 
     /// What the runtime's refusal means to who typed the command.
     fn start_error(&self, source: runtime::Error) -> Error {
-        let command = self.record.as_ref().and_then(|record| record.command.first()).map_or("", String::as_str);
+        let command =
+            self.record.as_ref().and_then(|record| record.command.first()).map_or("", String::as_str);
         match source.what() {
-            ErrorKind::CommandNotFound => {
-                Error::CommandNotFound { message: format!("command {command:?} not found in the container"), source }
-            }
-            ErrorKind::CommandNotExecutable => {
-                Error::CommandNotExecutable { message: format!("command {command:?} cannot be executed"), source }
-            }
+            ErrorKind::CommandNotFound => Error::CommandNotFound {
+                message: format!("command {command:?} not found in the container"),
+                source,
+            },
+            ErrorKind::CommandNotExecutable => Error::CommandNotExecutable {
+                message: format!("command {command:?} cannot be executed"),
+                source,
+            },
             _ => Error::Runtime { what: "start container".to_owned(), source },
         }
     }
