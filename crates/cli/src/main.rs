@@ -1,2 +1,5 @@
-//! To be filled.
+//! tmp
+#![allow(dead_code)]
+mod print;
+mod value;
 fn main() {}
