@@ -27,6 +27,9 @@ pub struct Layer {
 pub enum LayerSlot {
     /// It is unpacked already, or another process just did it.
     Present,
+    /// Another process is fetching it right now: ask again in a while. So the sender can be interrupted
+    /// while it waits, and fetches the other layers meanwhile.
+    Busy,
     /// Stream its bytes here.
     Fetch(Box<dyn LayerWriter>),
 }
@@ -56,7 +59,7 @@ pub trait ImageSink: Send + Sync {
     /// Announces all layers, lowest first.
     fn begin(&self, layers: &[Layer]) -> Result<(), SinkError>;
 
-    /// Asks for one announced layer. Blocks while another process is fetching the same one.
+    /// Asks for one announced layer; does not wait for other processes (see [`LayerSlot::Busy`]).
     fn layer(&self, index: usize) -> Result<LayerSlot, SinkError>;
 
     /// All layers are there: records the image of this manifest and config, under no name yet.

@@ -8,6 +8,9 @@
 
 pub mod mount;
 pub mod path;
+pub mod pidfd;
+pub mod seccomp;
+pub mod tty;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
