@@ -1,8 +1,7 @@
-//! Reads the values of flags: text in, plain data out, no I/O. Every refusal says what is wanted.
+//! Reads the values of flags into the engine's types: no I/O. Every refusal says what is wanted.
 
 pub(crate) mod cpus;
 pub(crate) mod env;
-pub(crate) mod host_name;
 pub(crate) mod size;
 pub(crate) mod tmpfs;
 pub(crate) mod ulimit;

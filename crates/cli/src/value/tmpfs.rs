@@ -1,13 +1,6 @@
 //! `--tmpfs DIR[:OPTIONS]`.
 
-/// A tmpfs in the container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tmpfs {
-    /// Where, an absolute path in the container.
-    pub(crate) target: String,
-    /// Mount options as typed, for instance `size=64m`; may be empty.
-    pub(crate) options: Vec<String>,
-}
+use engine::Tmpfs;
 
 /// Options that mount(8) and the kernel's tmpfs take as they are.
 const FLAGS: [&str; 19] = [

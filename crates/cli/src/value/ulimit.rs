@@ -1,21 +1,12 @@
 //! `--ulimit NAME=SOFT[:HARD]`, with the names of ulimit(1) that setrlimit(2) has.
 
+use engine::Ulimit;
+
 /// The names docker takes; each is `RLIMIT_` and the name in upper case.
 const NAMES: [&str; 16] = [
     "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
     "rtprio", "rttime", "sigpending", "stack",
 ];
-
-/// One resource limit. `u64::MAX` is no limit, as in setrlimit(2).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ulimit {
-    /// One of the names above, in lower case.
-    pub(crate) name: &'static str,
-    /// The limit the kernel enforces.
-    pub(crate) soft: u64,
-    /// How far an unprivileged process may raise the soft one.
-    pub(crate) hard: u64,
-}
 
 /// Reads one `NAME=SOFT[:HARD]`; the hard limit is the soft one where it is left out.
 ///
@@ -33,7 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<Ulimit, String> {
     if soft > hard {
         return Err(format!("the soft limit of {name} is above the hard one"));
     }
-    Ok(Ulimit { name, soft, hard })
+    Ok(Ulimit { name: name.to_owned(), soft, hard })
 }
 
 fn limit(text: &str) -> Result<u64, String> {
@@ -50,7 +41,7 @@ mod tests {
 
     #[test]
     fn reads_soft_and_hard() {
-        let want = |name, soft, hard| Ok(Ulimit { name, soft, hard });
+        let want = |name: &str, soft, hard| Ok(Ulimit { name: name.to_owned(), soft, hard });
         assert_eq!(parse("nofile=1024:2048"), want("nofile", 1024, 2048));
         assert_eq!(parse("nproc=64"), want("nproc", 64, 64));
         assert_eq!(parse("core=-1"), want("core", u64::MAX, u64::MAX));

@@ -1,26 +1,6 @@
 //! `--volume [SRC:]DST[:OPTIONS]`.
 
-/// What is mounted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// A path of the host; relative ones start with a dot and are taken from the working directory.
-    Path(String),
-    /// A volume by name.
-    Named(String),
-    /// A new volume without a name.
-    Anonymous,
-}
-
-/// A bind mount or volume in the container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Volume {
-    /// What is mounted.
-    pub(crate) origin: Origin,
-    /// Where, an absolute path in the container.
-    pub(crate) target: String,
-    /// Mount options as typed, for instance `ro`.
-    pub(crate) options: Vec<String>,
-}
+use engine::{Origin, Volume};
 
 /// Options that change the mount. `z` and `Z` relabel for SELinux.
 const OPTIONS: [&str; 26] = [
