@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use engine::Engine;
+use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
-use crate::commands::{bundle, images, info, inspect, ps, pull, rm, rmi, run, system, version};
+use crate::commands::{bundle, images, info, inspect, ps, pull, rm, rmi, run, version};
 use crate::usage::Refusal;
 
 /// All of it.
@@ -50,8 +51,6 @@ pub(crate) enum Command {
     Rm(rm::Rm),
     Inspect(inspect::Inspect),
     Bundle(bundle::Bundle),
-    #[command(subcommand)]
-    System(system::System),
     Info(info::Info),
     Version(version::Version),
 }
@@ -62,14 +61,24 @@ impl Globals {
         if self.debug { self.log_level.max(LevelFilter::DEBUG) } else { self.log_level }
     }
 
-    /// The engine on the chosen directories, the user's own unless root runs this.
+    /// The engine on the chosen directories.
     pub(crate) fn engine(&self) -> Engine {
-        let defaults = Engine::of_user();
-        Engine {
-            root: self.root.clone().unwrap_or(defaults.root),
-            runroot: self.runroot.clone().unwrap_or(defaults.runroot),
-        }
+        let (root, runroot) = default_dirs(geteuid().is_root(), |name| std::env::var_os(name));
+        Engine { root: self.root.clone().unwrap_or(root), runroot: self.runroot.clone().unwrap_or(runroot) }
     }
+}
+
+/// Where root and other users keep images and state (XDG Base Directory Specification; a variable that is no
+/// absolute path counts as unset there).
+fn default_dirs(is_root: bool, var: impl Fn(&str) -> Option<OsString>) -> (PathBuf, PathBuf) {
+    if is_root {
+        return ("/var/lib/rcr".into(), "/run/rcr".into());
+    }
+    let dir = |name: &str| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = dir("HOME").unwrap_or_else(|| "/".into());
+    let data = dir("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
+    let run = dir("XDG_RUNTIME_DIR").unwrap_or_else(|| format!("/run/user/{}", geteuid()).into());
+    (data.join("rcr"), run.join("rcr"))
 }
 
 /// Reads a command line, the program's name first.
@@ -118,5 +127,18 @@ mod tests {
     fn the_tree_is_sound() {
         Args::command().debug_assert();
         with_boolean_values(Args::command()).debug_assert();
+    }
+
+    #[test]
+    fn directories_follow_xdg() {
+        let env = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| pairs.iter().find(|(k, _)| *k == name).map(|(_, v)| OsString::from(v))
+        };
+        let dirs = |is_root, pairs| default_dirs(is_root, env(pairs));
+        assert_eq!(dirs(true, &[("HOME", "/h")]), ("/var/lib/rcr".into(), "/run/rcr".into()));
+        let set = &[("HOME", "/h"), ("XDG_DATA_HOME", "/d"), ("XDG_RUNTIME_DIR", "/r")];
+        assert_eq!(dirs(false, set), ("/d/rcr".into(), "/r/rcr".into()));
+        let relative = &[("HOME", "/h"), ("XDG_DATA_HOME", "d"), ("XDG_RUNTIME_DIR", "/r")];
+        assert_eq!(dirs(false, relative).0, PathBuf::from("/h/.local/share/rcr"));
     }
 }

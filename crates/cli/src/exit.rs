@@ -12,7 +12,9 @@ pub(crate) const BROKEN_PIPE: u8 = 141;
 pub(crate) fn code(is_run: bool, error: &Error) -> u8 {
     match error {
         Error::Output(e) if e.kind() == std::io::ErrorKind::BrokenPipe => BROKEN_PIPE,
-        Error::Interrupted(signal) | Error::Engine(engine::Error::Interrupted(signal)) => signal_code(*signal),
+        Error::Interrupted(signal) | Error::Engine(engine::Error::Interrupted(signal)) => {
+            signal_code(*signal)
+        }
         Error::Engine(error) if is_run => error.exit_code(),
         _ if is_run => 125,
         _ => 1,
@@ -43,7 +45,8 @@ mod tests {
     fn errors() {
         let engine = |e| Error::Engine(e);
         let not_found = || engine(engine::Error::CommandNotFound { message: "x".into(), source: None });
-        let not_executable = || engine(engine::Error::CommandNotExecutable { message: "x".into(), source: None });
+        let not_executable =
+            || engine(engine::Error::CommandNotExecutable { message: "x".into(), source: None });
         for (is_run, error, want) in [
             (true, engine(engine::Error::NoSuchImage("x".into())), 125),
             (false, engine(engine::Error::NoSuchImage("x".into())), 1),

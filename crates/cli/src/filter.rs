@@ -61,7 +61,10 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
         Some('*') => {
             let rest = pattern_chars.as_str();
             let reach = name.find('/').unwrap_or(name.len());
-            name.char_indices().map(|(at, _)| at).chain([name.len()]).take_while(|&at| at <= reach)
+            name.char_indices()
+                .map(|(at, _)| at)
+                .chain([name.len()])
+                .take_while(|&at| at <= reach)
                 .any(|at| matches(rest, &name[at..]))
         }
         Some(wanted) => {
@@ -88,7 +91,8 @@ mod tests {
     #[test]
     fn one_key_is_either_and_labels_are_all() {
         let filter = |key: &str, value: &str| Filter { key: key.into(), value: value.into() };
-        let holds = |key: &str, value: &str| [("name", "a"), ("label", "x"), ("label", "y")].contains(&(key, value));
+        let holds =
+            |key: &str, value: &str| [("name", "a"), ("label", "x"), ("label", "y")].contains(&(key, value));
         assert!(pass(&[], holds));
         assert!(pass(&[filter("name", "b"), filter("name", "a"), filter("label", "x")], holds));
         assert!(!pass(&[filter("name", "b"), filter("label", "x")], holds));

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use crate::error::Error;
+
 /// Notes the first signal that asks for an end.
 pub(crate) struct Interrupt {
     asked: Arc<AtomicBool>,
@@ -32,8 +34,11 @@ impl Interrupt {
         &self.asked
     }
 
-    /// The signal that came, if one did.
-    pub(crate) fn signal(&self) -> Option<i32> {
-        i32::try_from(self.signal.load(Ordering::Relaxed)).ok().filter(|&signal| signal != 0)
+    /// Why a pull failed: the signal if one came, else `error`.
+    pub(crate) fn or(&self, error: engine::Error) -> Error {
+        match i32::try_from(self.signal.load(Ordering::Relaxed)) {
+            Ok(signal) if signal != 0 => Error::Interrupted(signal),
+            _ => error.into(),
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! What is wrong with a command line, on one line; or the help that was asked for.
 
+use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::exit;
+use crate::print::safe;
 
 /// Why nothing is done.
 pub(crate) struct Refusal(clap::Error);
@@ -25,15 +27,14 @@ impl Refusal {
                 Err(_) => ExitCode::from(exit::BROKEN_PIPE),
             },
             kind => {
-                let command = self.command();
                 // Nobody is left to tell when standard error is closed.
-                let _ = writeln!(std::io::stderr(), "rcr: {}", self.line(&command));
-                ExitCode::from(exit::usage(command == "rcr run", kind))
+                let _ = writeln!(std::io::stderr(), "rcr: {self}");
+                ExitCode::from(exit::usage(self.command() == "rcr run", kind))
             }
         }
     }
 
-    /// The command at fault, `rcr` or `rcr run`, from the usage that clap shows for it.
+    /// The command at fault: `rcr` or `rcr run`, from the usage that clap shows for it.
     fn command(&self) -> String {
         let usage = match self.0.get(ContextKind::Usage) {
             Some(ContextValue::StyledStr(usage)) => usage.to_string(),
@@ -43,9 +44,11 @@ impl Refusal {
         let is_name = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
         words.split_whitespace().take_while(is_name).take(3).collect::<Vec<_>>().join(" ")
     }
+}
 
-    /// clap's paragraphs before the usage, joined: what is wrong, then its tips.
-    fn line(&self, command: &str) -> String {
+/// clap's paragraphs before the usage on one line: what is wrong, then its tips.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
         let text = text.split("\n\nUsage:").next().unwrap_or_default();
         let text = text.split("\n\nFor more information").next().unwrap_or_default();
@@ -61,6 +64,6 @@ impl Refusal {
             line.push_str(between);
             line.push_str(part);
         }
-        format!("{}; see '{command} --help'", crate::print::safe::line(&line))
+        write!(f, "{}; see '{} --help'", safe::line(&line), self.command())
     }
 }

@@ -23,7 +23,9 @@ pub enum Error {
     #[error("{0:?} is the beginning of more than one ID; give more digits")]
     Ambiguous(String),
     /// The name belongs to another container.
-    #[error("the name {name:?} is already in use by container {by}; remove it (rcr rm {name}) or take another name")]
+    #[error(
+        "the name {name:?} is already in use by container {by}; remove it (rcr rm {name}) or take another name"
+    )]
     NameInUse {
         /// The name asked for.
         name: String,
@@ -34,7 +36,9 @@ pub enum Error {
     #[error("cannot remove container {0}: it is running; stop it first or use force (rcr rm -f {0})")]
     Running(String),
     /// `rmi` of an image that a container needs.
-    #[error("cannot remove image {image}: container {container} uses it; remove that first (rcr rm {container})")]
+    #[error(
+        "cannot remove image {image}: container {container} uses it; remove that first (rcr rm {container})"
+    )]
     ImageInUse {
         /// The image as asked for.
         image: String,

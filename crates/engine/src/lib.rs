@@ -13,9 +13,7 @@ use std::sync::atomic::AtomicBool;
 pub use error::Error;
 pub use network::{Hostname, Mode as NetworkMode};
 pub use oci::{Digest, Platform, Reference};
-pub use options::{
-    Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume,
-};
+pub use options::{Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume};
 pub use puller::Event;
 
 /// Where everything is kept. Making one touches nothing.
@@ -165,4 +163,109 @@ pub struct Info {
     pub memory: u64,
     /// Not run by root.
     pub rootless: bool,
+}
+
+/// Fetches an image and gives it its names. `events` is called from several threads. Once `cancel` is set the pull
+/// ends within a second, with [`Error::Pull`].
+///
+/// # Errors
+/// Whatever the registry, the network, the image or the store is to blame for.
+pub fn pull(
+    engine: &Engine,
+    options: &PullOptions,
+    events: &(dyn Fn(Event) + Sync),
+    cancel: &AtomicBool,
+) -> Result<PulledImage, Error> {
+    let _ = (engine, options, events, cancel);
+    Err(Error::Invalid("pull: not there yet".into()))
+}
+
+/// All images, newest first.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn images(engine: &Engine) -> Result<Vec<ImageSummary>, Error> {
+    let _ = engine;
+    Err(Error::Invalid("images: not there yet".into()))
+}
+
+/// Removes a name, or with its ID an image and, with `force`, all its names.
+///
+/// # Errors
+/// [`Error::NoSuchImage`], [`Error::ImageInUse`].
+pub fn remove_image(engine: &Engine, image: &str, force: bool) -> Result<Vec<RemovedImage>, Error> {
+    let _ = (engine, force);
+    Err(Error::NoSuchImage(image.into()))
+}
+
+/// Runs a container in the foreground and returns when it has ended and been cleaned up.
+///
+/// The caller must be single-threaded: signals are blocked while the container runs (and forwarded to it), and
+/// nothing else may reap children.
+///
+/// # Errors
+/// The container never ran; see [`Error::exit_code`]. Nothing is left of it.
+pub fn run(
+    engine: &Engine,
+    options: &RunOptions,
+    events: &(dyn Fn(Event) + Sync),
+    cancel: &AtomicBool,
+) -> Result<ExitStatus, Error> {
+    let _ = (engine, options, events, cancel);
+    Err(Error::Invalid("run: not there yet".into()))
+}
+
+/// Running containers, or `all`; newest first.
+///
+/// # Errors
+/// The records cannot be read.
+pub fn ps(engine: &Engine, all: bool) -> Result<Vec<ContainerSummary>, Error> {
+    let _ = (engine, all);
+    Err(Error::Invalid("ps: not there yet".into()))
+}
+
+/// Removes a container by name, ID or the beginning of an ID, and returns its ID.
+///
+/// # Errors
+/// [`Error::NoSuchContainer`], [`Error::Running`].
+pub fn remove(engine: &Engine, container: &str, options: RemoveOptions) -> Result<String, Error> {
+    let _ = (engine, options);
+    Err(Error::NoSuchContainer(container.into()))
+}
+
+/// Everything about a container, else an image, in the shape of `docker inspect` (one element of its array).
+///
+/// # Errors
+/// [`Error::NoSuchObject`].
+pub fn inspect(engine: &Engine, name: &str) -> Result<serde_json::Value, Error> {
+    let _ = engine;
+    Err(Error::NoSuchObject(name.into()))
+}
+
+/// Writes DIR/rootfs, a full copy of the image's root, and DIR/config.json, which runs its command.
+///
+/// # Errors
+/// DIR is not empty; the image is not here; the disk is full. Nothing is left in DIR then.
+pub fn bundle(engine: &Engine, image: &str, dir: &std::path::Path) -> Result<(), Error> {
+    let _ = (engine, dir);
+    Err(Error::NoSuchImage(image.into()))
+}
+
+/// Versions of rcr and of what it implements.
+pub fn version() -> Version {
+    Version {
+        version: env!("CARGO_PKG_VERSION"),
+        runtime_spec: "1.3.0",
+        platform: Platform::host(),
+        kernel: String::new(),
+    }
+}
+
+/// What rcr knows about the host and its own store.
+///
+/// # Errors
+/// The store or the records cannot be read.
+pub fn info(engine: &Engine) -> Result<Info, Error> {
+    let _ = engine;
+    Err(Error::Invalid("info: not there yet".into()))
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::template::Template;
 use super::{safe, table};
+use crate::error::Error;
 
 /// How a listing is to look.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,30 +56,33 @@ impl Listing {
     ///
     /// # Errors
     /// A field that is none, or what else a template does wrong.
-    pub(crate) fn render(self, format: &Format, terminal: bool) -> Result<String, String> {
+    pub(crate) fn render(self, format: &Format, terminal: bool) -> Result<String, Error> {
         let head: Map<String, Value> =
             self.fields.iter().map(|(name, heading)| ((*name).to_owned(), (*heading).into())).collect();
         match format {
             Format::Table => {
                 let row = |row: &Map<String, Value>| {
-                    let cells: Vec<String> = self.columns.iter().map(|column| cell(row.get(*column))).collect();
+                    let cells: Vec<String> =
+                        self.columns.iter().map(|column| cell(row.get(*column))).collect();
                     cells.join("\t")
                 };
                 let rows: Vec<String> = std::iter::once(&head).chain(&self.rows).map(row).collect();
                 Ok(table::layout(&rows))
             }
             Format::TableOf(template) => {
-                let mut rows = vec![template.render(&Value::Object(head))?];
+                let mut rows = vec![template.render(&Value::Object(head)).map_err(usage)?];
                 for row in self.rows {
-                    rows.push(template.render(&Value::Object(row))?);
+                    rows.push(template.render(&Value::Object(row)).map_err(usage)?);
                 }
                 Ok(table::layout(&rows))
             }
-            Format::Json => Ok(self.rows.into_iter().map(|row| format!("{}\n", Value::Object(row))).collect()),
+            Format::Json => {
+                Ok(self.rows.into_iter().map(|row| format!("{}\n", Value::Object(row))).collect())
+            }
             Format::Template(template) => {
                 let mut text = String::new();
                 for row in self.rows {
-                    let line = template.render(&Value::Object(row))?;
+                    let line = template.render(&Value::Object(row)).map_err(usage)?;
                     text.push_str(if terminal { safe::lines(&line) } else { line.as_str().into() }.as_ref());
                     text.push('\n');
                 }
@@ -86,6 +90,24 @@ impl Listing {
             }
         }
     }
+}
+
+/// One thing in full: `text` for people, or `value` as `format` wants it.
+///
+/// # Errors
+/// A field that is none, or what else a template does wrong.
+pub(crate) fn one(value: &Value, text: String, format: &Format, terminal: bool) -> Result<String, Error> {
+    let templated = match format {
+        Format::Table => return Ok(text),
+        Format::Json => return Ok(format!("{value}\n")),
+        Format::Template(template) | Format::TableOf(template) => template.render(value).map_err(usage)?,
+    };
+    let shown = if terminal { safe::lines(&templated) } else { templated.as_str().into() };
+    Ok(format!("{shown}\n"))
+}
+
+fn usage(reason: String) -> Error {
+    Error::Usage(format!("--format: {reason}"))
 }
 
 /// A value as a cell of a table; a tab in it would look like the next column.
@@ -113,13 +135,22 @@ mod tests {
     }
 
     fn show(format: &str, terminal: bool) -> Result<String, String> {
-        listing().render(&format.parse()?, terminal)
+        listing().render(&format.parse()?, terminal).map_err(|e| e.to_string())
     }
 
     #[test]
     fn every_kind() {
-        assert_eq!(show("", true).unwrap(), "NAMES        CONTAINER ID\na\\tb\\u{1b}   0123456789ab\nc            1\n");
+        assert_eq!(
+            show("", true).unwrap(),
+            "NAMES        CONTAINER ID\na\\tb\\u{1b}   0123456789ab\nc            1\n"
+        );
         assert_eq!(show("table", true), show("", true));
+        let one =
+            |format: &str| one(&json!({"A": 1}), "text".into(), &format.parse().unwrap(), true).unwrap();
+        assert_eq!(
+            (one(""), one("json"), one("{{.A}}")),
+            ("text".into(), "{\"A\":1}\n".into(), "1\n".into())
+        );
         assert_eq!(
             show("json", true).unwrap(),
             "{\"ID\":\"0123456789ab\",\"Names\":\"a\\tb\\u001b\"}\n{\"ID\":\"1\",\"Names\":\"c\"}\n"

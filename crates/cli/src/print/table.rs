@@ -9,7 +9,9 @@ pub(crate) fn layout(rows: &[String]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |cell: &str| cell.chars().count();
     let widths: Vec<usize> = (0..columns)
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0))
+        .map(|column| {
+            rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0)
+        })
         .map(|widest| (widest + 3).max(10))
         .collect();
     let mut text = String::new();
@@ -30,8 +32,12 @@ mod tests {
 
     #[test]
     fn pads_like_docker() {
-        let rows =
-            ["REPOSITORY\tTAG\tSIZE", "python\t3.8.5-alpine\t42.7MB", "a-much-longer-name\té\x07\t7B", "x\t\t"];
+        let rows = [
+            "REPOSITORY\tTAG\tSIZE",
+            "python\t3.8.5-alpine\t42.7MB",
+            "a-much-longer-name\té\x07\t7B",
+            "x\t\t",
+        ];
         assert_eq!(
             layout(&rows.map(str::to_owned)),
             "REPOSITORY           TAG            SIZE\n\

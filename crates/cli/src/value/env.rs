@@ -56,7 +56,8 @@ pub(crate) fn parse_file(bytes: &[u8]) -> Result<Vec<Variable>, BadLine> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let variable = parse(line).map_err(|_| bad(format!("there is no name before the '=' in {line:?}")))?;
+        let variable =
+            parse(line).map_err(|_| bad(format!("there is no name before the '=' in {line:?}")))?;
         if variable.key.contains(char::is_whitespace) {
             return Err(bad(format!("the name {:?} has a space in it", variable.key)));
         }
@@ -102,7 +103,8 @@ mod tests {
 
     #[test]
     fn file_by_dockers_rules() {
-        let file = "\u{feff}A=1\r\n\n  # comment\n#x=y\n\t B=\"quoted\"  \nC=a#b\nD=\nHOME\nUNSET\nE=x y\nF=last";
+        let file =
+            "\u{feff}A=1\r\n\n  # comment\n#x=y\n\t B=\"quoted\"  \nC=a#b\nD=\nHOME\nUNSET\nE=x y\nF=last";
         assert_eq!(
             strings(parse_file(file.as_bytes()).unwrap()),
             ["A=1", "B=\"quoted\"  ", "C=a#b", "D=", "HOME=/h", "E=x y", "F=last"]

@@ -2,7 +2,9 @@
 
 pub(crate) mod cpus;
 pub(crate) mod env;
+pub(crate) mod label;
 pub(crate) mod size;
 pub(crate) mod tmpfs;
 pub(crate) mod ulimit;
 pub(crate) mod volume;
+pub(crate) mod workdir;

@@ -5,7 +5,8 @@
 /// # Errors
 /// What is wanted, when `text` is something else or more than an `i64` holds (the kernel's limit).
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
-    let wanted = || "wants bytes, or a number with the unit k, m, g, t or p, for instance 64m or 1.5g".to_owned();
+    let wanted =
+        || "wants bytes, or a number with the unit k, m, g, t or p, for instance 64m or 1.5g".to_owned();
     let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
@@ -71,9 +72,10 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for text in
-            ["", "m", "-1", "+1", "64x", "64mm", "64m ", " 64m", "1.", ".5", "1.2.3", "0x10", "1e3", "64  m", "6４m"]
-        {
+        for text in [
+            "", "m", "-1", "+1", "64x", "64mm", "64m ", " 64m", "1.", ".5", "1.2.3", "0x10", "1e3", "64  m",
+            "6４m",
+        ] {
             let said = parse(text).unwrap_err();
             assert!(said.contains("for instance 64m"), "{text:?}: {said}");
         }

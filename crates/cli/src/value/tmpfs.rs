@@ -4,8 +4,25 @@ use engine::Tmpfs;
 
 /// Options that mount(8) and the kernel's tmpfs take as they are.
 const FLAGS: [&str; 19] = [
-    "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync", "atime", "noatime",
-    "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime",
+    "ro",
+    "rw",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "exec",
+    "noexec",
+    "sync",
+    "async",
+    "dirsync",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
 ];
 /// Options of tmpfs(5) that have a value.
 const KEYS: [&str; 9] = ["size", "nr_blocks", "nr_inodes", "mode", "uid", "gid", "mpol", "huge", "noswap"];
@@ -17,7 +34,8 @@ const KEYS: [&str; 9] = ["size", "nr_blocks", "nr_inodes", "mode", "uid", "gid",
 pub(crate) fn parse(text: &str) -> Result<Tmpfs, String> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
     if !target.starts_with('/') || target.trim_end_matches('/').is_empty() {
-        return Err("wants DIR or DIR:OPTIONS with an absolute DIR other than /, for instance /tmp:size=64m".to_owned());
+        return Err("wants DIR or DIR:OPTIONS with an absolute DIR other than /, for instance /tmp:size=64m"
+            .to_owned());
     }
     let options: Vec<String> = options.split(',').filter(|o| !o.is_empty()).map(str::to_owned).collect();
     for option in &options {
@@ -27,8 +45,11 @@ pub(crate) fn parse(text: &str) -> Result<Tmpfs, String> {
             Some("") => return Err(format!("the option {key} has no value")),
             Some(value) if KEYS.contains(&key) => check(key, value)?,
             _ => {
-                return Err(format!("{option:?} is not an option of tmpfs; wants {} or KEY=VALUE with one of {}",
-                    FLAGS[..8].join(" "), KEYS[..6].join(" ")));
+                return Err(format!(
+                    "{option:?} is not an option of tmpfs; wants {} or KEY=VALUE with one of {}",
+                    FLAGS[..8].join(" "),
+                    KEYS[..6].join(" ")
+                ));
             }
         }
     }
@@ -48,7 +69,11 @@ fn check(key: &str, value: &str) -> Result<(), String> {
         "uid" | "gid" => digits(10) && value.parse::<u32>().is_ok(),
         _ => true,
     };
-    if fine { Ok(()) } else { Err(format!("{value:?} does not suit {key}, for instance size=64m, mode=1777, uid=0")) }
+    if fine {
+        Ok(())
+    } else {
+        Err(format!("{value:?} does not suit {key}, for instance size=64m, mode=1777, uid=0"))
+    }
 }
 
 #[cfg(test)]

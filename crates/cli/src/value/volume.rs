@@ -4,8 +4,31 @@ use engine::{Origin, Volume};
 
 /// Options that change the mount. `z` and `Z` relabel for SELinux.
 const OPTIONS: [&str; 26] = [
-    "ro", "rw", "z", "Z", "shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable",
-    "bind", "rbind", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "nocopy", "copy", "U", "cached", "consistent",
+    "ro",
+    "rw",
+    "z",
+    "Z",
+    "shared",
+    "slave",
+    "private",
+    "unbindable",
+    "rshared",
+    "rslave",
+    "rprivate",
+    "runbindable",
+    "bind",
+    "rbind",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "nocopy",
+    "copy",
+    "U",
+    "cached",
+    "consistent",
     "delegated",
 ];
 
@@ -14,7 +37,9 @@ const OPTIONS: [&str; 26] = [
 /// # Errors
 /// What is wanted, when `text` is something else.
 pub(crate) fn parse(text: &str) -> Result<Volume, String> {
-    let wanted = || "wants SRC:DST or SRC:DST:OPTIONS with an absolute DST, for instance /srv/data:/data:ro".to_owned();
+    let wanted = || {
+        "wants SRC:DST or SRC:DST:OPTIONS with an absolute DST, for instance /srv/data:/data:ro".to_owned()
+    };
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts[..] {
         [target] => (None, target, ""),
@@ -35,7 +60,9 @@ pub(crate) fn parse(text: &str) -> Result<Volume, String> {
         Some(path) if path.starts_with("./") || path.starts_with("../") => Origin::Path(path.to_owned()),
         Some(name) if is_name(name) => Origin::Named(name.to_owned()),
         Some(other) => {
-            return Err(format!("{other:?} is neither a path (/… or ./…) nor a volume's name ([a-zA-Z0-9][a-zA-Z0-9_.-]*)"));
+            return Err(format!(
+                "{other:?} is neither a path (/… or ./…) nor a volume's name ([a-zA-Z0-9][a-zA-Z0-9_.-]*)"
+            ));
         }
     };
     let options: Vec<String> = options.split(',').map(str::to_owned).collect();

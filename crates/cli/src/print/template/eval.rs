@@ -106,7 +106,8 @@ impl Run {
         match operand {
             Operand::Dot(path) => field(dot, path),
             Operand::Variable(name, path) => {
-                let value = self.variables.get(name).ok_or_else(|| format!("there is no variable ${name}"))?;
+                let value =
+                    self.variables.get(name).ok_or_else(|| format!("there is no variable ${name}"))?;
                 field(value, path)
             }
             Operand::Nested(pipeline, path) => field(&self.pipeline(pipeline, dot)?, path),

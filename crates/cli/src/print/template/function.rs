@@ -6,8 +6,8 @@ use serde_json::Value;
 
 /// Every function there is.
 pub(super) const NAMES: [&str; 24] = [
-    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "len", "index", "slice", "print", "println", "printf",
-    "json", "join", "split", "lower", "upper", "title", "pad", "truncate", "html",
+    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "len", "index", "slice", "print", "println",
+    "printf", "json", "join", "split", "lower", "upper", "title", "pad", "truncate", "html",
 ];
 
 pub(super) fn call(name: &str, values: &[Value]) -> Result<Value, String> {
@@ -85,7 +85,8 @@ pub(super) fn text(value: &Value) -> String {
         Value::String(s) => s.clone(),
         Value::Array(list) => format!("[{}]", list.iter().map(text).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", text(value))).collect();
+            let pairs: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key}:{}", text(value))).collect();
             format!("map[{}]", pairs.join(" "))
         }
         other => other.to_string(),
@@ -141,7 +142,8 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
             (Value::Array(list), key) => {
                 let at = key.as_u64().and_then(|n| usize::try_from(n).ok());
                 let at = at.ok_or_else(|| format!("index: {key} is not an index of a list"))?;
-                list.get(at).ok_or_else(|| format!("index: {at} is past the end of a list of {}", list.len()))?
+                list.get(at)
+                    .ok_or_else(|| format!("index: {at} is past the end of a list of {}", list.len()))?
             }
             (other, key) => return Err(format!("index: {key} is not an index of a {}", kind(other))),
         };
@@ -182,7 +184,8 @@ fn printf(format: &str, values: &[Value]) -> Result<String, String> {
     let mut rest = format;
     while let Some((before, after)) = rest.split_once('%') {
         out.push_str(before);
-        let end = after.find(|c: char| !c.is_ascii_digit() && c != '-').ok_or("printf: a % stands at the end")?;
+        let end =
+            after.find(|c: char| !c.is_ascii_digit() && c != '-').ok_or("printf: a % stands at the end")?;
         let flags = &after[..end];
         let verb = after[end..].chars().next().unwrap_or('%');
         rest = &after[end + verb.len_utf8()..];

@@ -10,7 +10,10 @@ pub(super) enum Piece {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {
     /// `.` alone or `.A.B`: the names; with `glued` when it follows a `)` or a variable without a space.
-    Fields { path: Vec<String>, glued: bool },
+    Fields {
+        path: Vec<String>,
+        glued: bool,
+    },
     /// `$` (an empty name) or `$name`.
     Variable(String),
     /// A function or keyword.
@@ -74,8 +77,8 @@ fn tokens(action: &str) -> Result<(Vec<Token>, &str), String> {
     let mut rest = action;
     loop {
         let trimmed = rest.trim_start();
-        let glued = trimmed.len() == rest.len()
-            && matches!(tokens.last(), Some(Token::Close | Token::Variable(_)));
+        let glued =
+            trimmed.len() == rest.len() && matches!(tokens.last(), Some(Token::Close | Token::Variable(_)));
         if trimmed.starts_with("}}") || (trimmed.len() < rest.len() && trimmed.starts_with("-}}")) {
             return Ok((tokens, if trimmed.starts_with("}}") { trimmed } else { rest }));
         }

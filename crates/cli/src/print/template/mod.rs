@@ -81,7 +81,10 @@ mod tests {
             ("{{$x := .Names}}{{upper $x}} {{$x | title}} {{lower \"ABC\"}}", "WEB Web abc"),
             ("{{$n := 0}}{{range .Tags}}{{$n = .}}{{end}}{{$n}}", "b:2"),
             ("{{join .Tags \", \"}} {{json (split \"a,b\" \",\")}}", r#"a:1, b:2 ["a","b"]"#),
-            ("{{printf \"%s-%d|%q|%v|%5s|%-4d|%%\" .ID .Pid .ID .Tags .Names 7}}", "0123-7|\"0123\"|[a:1 b:2]|  web|7   |%"),
+            (
+                "{{printf \"%s-%d|%q|%v|%5s|%-4d|%%\" .ID .Pid .ID .Tags .Names 7}}",
+                "0123-7|\"0123\"|[a:1 b:2]|  web|7   |%",
+            ),
             ("{{println .ID}}", "0123\n"),
             ("{{print .ID .Pid}} {{truncate .Names 2}}|{{pad .ID 1 2}}|", "01237 we| 0123  |"),
             ("a {{- .ID -}} b", "a0123b"),

@@ -8,11 +8,28 @@ pub(super) enum Node {
     Text(String),
     Print(Pipeline),
     /// `{{$x := …}}` and `{{$x = …}}`.
-    Set { name: String, declare: bool, to: Pipeline },
-    If { when: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
-    With { value: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
+    Set {
+        name: String,
+        declare: bool,
+        to: Pipeline,
+    },
+    If {
+        when: Pipeline,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
+    With {
+        value: Pipeline,
+        then: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
     /// `vars` has no, one (the element) or two (key, element) names.
-    Range { vars: Vec<String>, over: Pipeline, body: Vec<Node>, otherwise: Vec<Node> },
+    Range {
+        vars: Vec<String>,
+        over: Pipeline,
+        body: Vec<Node>,
+        otherwise: Vec<Node>,
+    },
 }
 
 /// Calls, each of which gets the value before it as its last argument.
@@ -117,7 +134,9 @@ fn branch(keyword: &str, head: &[Token], pieces: &mut std::vec::IntoIter<Piece>)
                 (_, End::Else(_)) => return Err(format!("{{{{else}}}} without {{{{{keyword}}}}}")),
             },
             // `else if` shares the `end` of its `if`.
-            [Token::Word(word), rest @ ..] if word == "if" || word == "with" => vec![branch(word, rest, pieces)?],
+            [Token::Word(word), rest @ ..] if word == "if" || word == "with" => {
+                vec![branch(word, rest, pieces)?]
+            }
             _ => return Err("{{else}} wants nothing, if or with after it".to_owned()),
         },
     };
@@ -180,7 +199,10 @@ fn operand(tokens: &[Token]) -> Result<(Operand, &[Token]), String> {
             "nil" => Operand::Literal(serde_json::Value::Null),
             name if function::NAMES.contains(&name) => Operand::Function(word.clone()),
             name => {
-                return Err(format!("there is no function {name:?}; there are {}", function::NAMES.join(" ")));
+                return Err(format!(
+                    "there is no function {name:?}; there are {}",
+                    function::NAMES.join(" ")
+                ));
             }
         },
         Token::Variable(name) => {

@@ -1,0 +1,1 @@
+//! `rcr system`.
