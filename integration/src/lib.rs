@@ -1,6 +1,8 @@
 //! What the tests in `tests/system/` share: which programs the host has, a place of its own for each test, and
 //! the check that nothing was left behind.
 
+pub mod bundle;
+pub mod canary;
 pub mod daemon;
 pub mod host;
 pub mod image;

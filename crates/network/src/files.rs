@@ -25,14 +25,13 @@ pub fn hosts(mode: Mode, hostname: &Hostname, of_host: &str) -> String {
 pub fn resolv_conf(mode: Mode, of_host: &str) -> String {
     match mode {
         Mode::Host => of_host.to_owned(),
-        Mode::None => of_host.lines().filter(|line| !is_loopback_server(line)).fold(
-            String::new(),
-            |mut text, line| {
+        Mode::None => {
+            of_host.lines().filter(|line| !is_loopback_server(line)).fold(String::new(), |mut text, line| {
                 text.push_str(line);
                 text.push('\n');
                 text
-            },
-        ),
+            })
+        }
     }
 }
 
@@ -42,7 +41,8 @@ fn is_loopback_server(line: &str) -> bool {
         return false;
     }
     // fe80::1%eth0 carries a zone that IpAddr does not read.
-    let address = words.next().and_then(|word| word.split('%').next()).and_then(|ip| ip.parse::<IpAddr>().ok());
+    let address =
+        words.next().and_then(|word| word.split('%').next()).and_then(|ip| ip.parse::<IpAddr>().ok());
     address.is_some_and(|ip| ip.is_loopback())
 }
 
@@ -62,7 +62,10 @@ mod tests {
     #[test]
     fn loopback_servers_stay_with_the_host() {
         let host = "# by hand\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.2\nsearch a.b\noptions edns0";
-        assert_eq!(resolv_conf(Mode::None, host), "# by hand\nnameserver 10.0.0.2\nsearch a.b\noptions edns0\n");
+        assert_eq!(
+            resolv_conf(Mode::None, host),
+            "# by hand\nnameserver 10.0.0.2\nsearch a.b\noptions edns0\n"
+        );
         assert_eq!(resolv_conf(Mode::Host, host), host);
     }
 }

@@ -64,7 +64,22 @@ mod tests {
             assert_eq!(good.parse::<Hostname>().unwrap().as_str(), good);
         }
         let long = "x".repeat(65);
-        for bad in ["", "-a", "a-", ".a", "a b", "a\nroot2::0:0", "a\r", "a\\n", "a\tb", "a:b", "ä", "a/b", "a\0", &long] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            ".a",
+            "a b",
+            "a\nroot2::0:0",
+            "a\r",
+            "a\\n",
+            "a\tb",
+            "a:b",
+            "ä",
+            "a/b",
+            "a\0",
+            &long,
+        ] {
             assert!(bad.parse::<Hostname>().is_err(), "{bad:?}");
         }
     }

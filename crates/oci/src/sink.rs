@@ -8,6 +8,12 @@ use crate::digest::Digest;
 /// What a receiver failed with. The sender adds which blob of which image it was about.
 pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Wraps an error of a receiver where the bytes are at fault (digest, DiffID, gzip, tar) and not this host
+/// (disk, locks): the sender may know a better place to fetch them from.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct WrongContent(pub SinkError);
+
 /// One layer of an image, as its manifest and config describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::bundle::Bundle;
 use harness::host::Need::{FileSystem, Path as File, Program, Root};
 use harness::image::{Layer, Packing, pack, put_blob, sha256, write_layout, write_manifest};
 use harness::leaks::{Snapshot, assert_none_since};
@@ -18,7 +19,7 @@ pub(crate) const CASES: &[Case] = cases!("bad_input":
     registry_down [Root],
     layers_that_are_not_what_they_should_be [Root],
     manifests_that_are_no_images [Root],
-    config_json_that_is_wrong_names_the_place [Root, File("/bin/busybox"), Program("runc")],
+    config_json_that_is_wrong_names_the_place [Root, File("/bin/busybox")],
     a_full_disk_loses_nothing [Root, File("/bin/busybox"), FileSystem("tmpfs")],
     without_privilege_the_error_says_so [Root, Program("setpriv")],
     an_interrupt_during_a_pull_leaves_nothing [Root],
@@ -183,16 +184,9 @@ fn manifests_that_are_no_images() {
 }
 
 fn config_json_that_is_wrong_names_the_place() {
-    let world = World::new();
-    let bundle = world.path().join("bundle");
-    fs::create_dir_all(bundle.join("rootfs/bin")).expect("writable");
-    fs::copy("/bin/busybox", bundle.join("rootfs/bin/sh")).expect("a copy");
-    ok(Command::new("runc").arg("spec").current_dir(&bundle));
-    let text = fs::read(bundle.join("config.json")).expect("runc spec wrote it");
-    let mut good: Value = serde_json::from_slice(&text).expect("JSON");
-    good["process"]["terminal"] = json!(false);
-    good["process"]["args"] = json!(["/bin/sh", "-c", "exit 0"]);
-    good["process"]["rlimits"] = json!([]);
+    let bundle = Bundle::new("exit 0", |_, _| ());
+    let file = bundle.dir.join("config.json");
+    let good: Value = serde_json::from_slice(&fs::read(&file).expect("readable")).expect("JSON");
     type Row = (&'static str, fn(&mut Value) -> Option<String>, &'static [&'static str]);
     let table: &[Row] = &[
         ("empty", |_| Some(String::new()), &["config.json"]),
@@ -306,18 +300,17 @@ fn config_json_that_is_wrong_names_the_place() {
     for (what, spoil, words) in table {
         let mut config = good.clone();
         let text = spoil(&mut config).unwrap_or_else(|| config.to_string());
-        fs::write(bundle.join("config.json"), text).expect("writable");
-        let said =
-            say(world.runtime().args(["run", "--bundle"]).arg(&bundle).arg("bad").stdin(Stdio::null()));
+        fs::write(&file, text).expect("writable");
+        let said = bundle.run("bad");
         assert_eq!(said.code, 1, "{what}: {}", said.err);
         for word in *words {
             assert!(said.err.contains(word), "{what}: {word:?} is not in: {}", said.err);
         }
         assert_none_since(&before);
-        assert!(!world.path().join("state/bad").exists(), "{what}: state is left");
+        assert!(!bundle.world.path().join("state/bad").exists(), "{what}: state is left");
     }
-    fs::write(bundle.join("config.json"), good.to_string()).expect("writable");
-    ok(world.runtime().args(["run", "--bundle"]).arg(&bundle).arg("bad").stdin(Stdio::null()));
+    fs::write(&file, good.to_string()).expect("writable");
+    assert_eq!(bundle.run("bad").code, 0);
 }
 
 fn a_full_disk_loses_nothing() {

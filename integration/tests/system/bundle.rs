@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use harness::bundle::Bundle;
 use harness::host::Need::{Path as File, Program, Root};
 use harness::leaks::{Snapshot, assert_none_since};
-use harness::world::{World, ok, say};
+use harness::world::ok;
 use harness::{Case, cases};
 use serde_json::{Value, json};
 
@@ -45,42 +46,19 @@ section sysctl; cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kern
 section links; ip -o link 2>/dev/null | cut -d' ' -f2,3
 "#;
 
-struct Bundle {
-    world: World,
-    dir: PathBuf,
-}
-
+/// A bundle whose process prints the probe.
 fn bundle(adjust: impl FnOnce(&mut Value)) -> Bundle {
-    let world = World::new();
-    let dir = world.path().join("bundle");
-    let root = dir.join("rootfs");
-    for sub in ["bin", "etc", "proc", "sys", "dev", "tmp"] {
-        fs::create_dir_all(root.join(sub)).expect("writable");
-    }
-    fs::copy("/bin/busybox", root.join("bin/busybox")).expect("a copy");
-    let list = ok(Command::new("/bin/busybox").arg("--list"));
-    for applet in list.lines().filter(|a| *a != "busybox") {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).expect("a link");
-    }
-    ok(Command::new("runc").arg("spec").current_dir(&dir));
-    let text = fs::read(dir.join("config.json")).expect("runc spec wrote it");
-    let mut config: Value = serde_json::from_slice(&text).expect("JSON");
-    config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["/bin/sh", "-c", PROBE]);
-    // Without a path runc and rcr-runtime go below their own cgroup, crun to the top.
-    config["linux"]["cgroupsPath"] = json!("/rcr-compare");
-    // The host's hard limit can't be raised without CAP_SYS_RESOURCE.
-    config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "hard": 1000, "soft": 500 }]);
-    adjust(&mut config);
-    fs::write(dir.join("config.json"), config.to_string()).expect("writable");
-    Bundle { world, dir }
+    Bundle::new(PROBE, |config, _| {
+        // Without a path runc and rcr-runtime go below their own cgroup, crun to the top.
+        config["linux"]["cgroupsPath"] = json!("/rcr-compare");
+        adjust(config);
+    })
 }
 
 type Sections = BTreeMap<String, Vec<String>>;
 
-fn observe(bundle: &Bundle, name: &str, mut command: Command, id: &str) -> Sections {
-    command.args(["run", "--bundle"]).arg(&bundle.dir).arg(id).stdin(Stdio::null());
-    let said = say(&mut command);
+fn observe(bundle: &Bundle, name: &str, command: Command, id: &str) -> Sections {
+    let said = bundle.run_under(command, id);
     assert_eq!(said.code, 0, "{name}: {}", said.err);
     assert_eq!(said.err, "", "{name} printed to standard error");
     let (mut sections, mut current) = (Sections::new(), String::new());
@@ -164,14 +142,10 @@ fn dockers_kind_of_config_as_under_crun() {
 }
 
 fn every_mount_option_as_under_runc() {
-    let source = |bundle_dir: &Path| bundle_dir.join("source");
-    let b = bundle(|_| ());
-    let from = source(&b.dir);
+    let mut b = bundle(|_| ());
+    let from = b.dir.join("source");
     fs::create_dir(&from).expect("writable");
     fs::write(from.join("file"), "x").expect("writable");
-    let text = fs::read(b.dir.join("config.json")).expect("readable");
-    let mut config: Value = serde_json::from_slice(&text).expect("JSON");
-    let mounts = config["mounts"].as_array_mut().expect("mounts");
     let options: &[&[&str]] = &[
         &["rbind", "rw"],
         &["bind", "ro"],
@@ -191,6 +165,7 @@ fn every_mount_option_as_under_runc() {
         &["bind", "ro", "rw"],
         &["bind", "noexec", "exec"],
     ];
+    let mut mounts = Vec::new();
     for (n, options) in options.iter().enumerate() {
         mounts.push(json!({ "destination": format!("/m/bind{n}"), "type": "bind", "source": from, "options": options }));
     }
@@ -205,7 +180,7 @@ fn every_mount_option_as_under_runc() {
     for (n, options) in tmpfs.iter().enumerate() {
         mounts.push(json!({ "destination": format!("/m/tmpfs{n}"), "type": "tmpfs", "source": "tmpfs", "options": options }));
     }
-    fs::write(b.dir.join("config.json"), config.to_string()).expect("writable");
+    b.adjust(|config, _| config["mounts"].as_array_mut().expect("mounts").extend(mounts));
     compare(&b, "runc");
 }
 

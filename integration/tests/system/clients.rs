@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::bundle::Bundle;
 use harness::daemon::{Containerd, Docker, Podman};
 use harness::host::Need::{Path as File, Program, Root};
 use harness::image::busybox_layout;
@@ -13,24 +14,15 @@ use harness::{Case, cases};
 use serde_json::{Value, json};
 
 pub(crate) const CASES: &[Case] = cases!("clients":
-    create_start_state_kill_delete_by_hand [Root, File("/bin/busybox"), Program("runc")],
+    create_start_state_kill_delete_by_hand [Root, File("/bin/busybox")],
     podman_runs_on_it [Root, File("/bin/busybox"), Program("podman")],
     docker_runs_on_it [Root, File("/bin/busybox"), Program("dockerd"), Program("docker")],
     containerd_runs_on_it [Root, File("/bin/busybox"), Program("containerd"), Program("ctr"), Program("skopeo")],
 );
 
 fn create_start_state_kill_delete_by_hand() {
-    let world = World::new();
-    let bundle = world.path().join("bundle");
-    fs::create_dir_all(bundle.join("rootfs/bin")).expect("writable");
-    fs::copy("/bin/busybox", bundle.join("rootfs/bin/sh")).expect("a copy");
-    ok(world.runtime().arg("spec").arg("--bundle").arg(&bundle));
-    let text = fs::read(bundle.join("config.json")).expect("spec wrote it");
-    let mut config: Value = serde_json::from_slice(&text).expect("JSON");
-    config["process"]["terminal"] = json!(false);
-    config["process"]["rlimits"] = json!([]);
-    config["process"]["args"] = json!(["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do :; done"]);
-    fs::write(bundle.join("config.json"), config.to_string()).expect("writable");
+    let Bundle { world, dir: bundle } =
+        Bundle::new("trap 'exit 0' TERM; while :; do sleep 0.1; done", |_, _| ());
     let before = Snapshot::take();
     let pid_file = world.path().join("pid");
     let quiet = |command: &mut Command| {

@@ -1,5 +1,6 @@
 //! rcr on a real kernel. One module per subject; each lists its cases at the top.
 
+mod attacks;
 mod bad_input;
 mod bundle;
 mod clients;
@@ -15,6 +16,7 @@ fn main() {
         bad_input::CASES,
         bundle::CASES,
         clients::CASES,
+        attacks::CASES,
         merged_root::CASES,
         crash::CASES,
     ];

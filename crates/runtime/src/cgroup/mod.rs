@@ -8,6 +8,8 @@ mod group;
 mod hierarchy;
 mod path;
 mod setting;
+mod v1;
+mod v2;
 
 pub use group::Cgroup;
 pub use hierarchy::{Hierarchies, Hierarchy, Mode, Version};
