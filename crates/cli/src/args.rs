@@ -91,8 +91,22 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, Refus
     if words.iter().any(|word| gives_a_boolean(word)) {
         command = with_boolean_values(command);
     }
-    let mut matches = command.try_get_matches_from_mut(words).map_err(Refusal::new)?;
-    Args::from_arg_matches_mut(&mut matches).map_err(|e| Refusal::new(e.format(&mut command)))
+    command
+        .try_get_matches_from_mut(&words)
+        .and_then(|mut matches| Args::from_arg_matches_mut(&mut matches))
+        .map_err(|error| Refusal::new(error, at_fault(&words)))
+}
+
+/// The command that a wrong command line is for: `rcr`, `rcr run`, `rcr system prune`.
+fn at_fault(words: &[OsString]) -> String {
+    let mut name = "rcr".to_owned();
+    let matches = Args::command().ignore_errors(true).try_get_matches_from(words).ok();
+    let mut rest = matches.as_ref();
+    while let Some((command, matches)) = rest.and_then(clap::ArgMatches::subcommand) {
+        name = format!("{name} {command}");
+        rest = Some(matches);
+    }
+    name
 }
 
 /// `--rm=false` and the like, which Go's flags take and scripts that build command lines use.

@@ -3,23 +3,15 @@
 //! Owns the meaning of the OCI runtime specification on Linux. Knows nothing of images, registries or networks:
 //! what it starts is described completely by a spec and by [`lifecycle::CreateOptions`].
 
-pub mod args;
 pub mod cgroup;
-pub mod cli;
 pub mod devices;
 mod error;
 pub mod features;
-mod hook;
-pub mod host;
-pub mod launch;
 pub mod lifecycle;
-pub mod plan;
 pub mod seccomp;
-pub mod spec;
 pub mod spec_default;
 mod state;
 mod stdio;
-mod time;
 
 pub use error::{Error, ErrorKind};
 pub use oci::runtime::Spec;

@@ -6,11 +6,10 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod mount;
 pub mod path;
-pub mod pidfd;
 pub mod seccomp;
-pub mod tty;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

@@ -240,8 +240,8 @@ mod tests {
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         let (e, f) = (format!("sha256:{}", "e".repeat(64)), format!("sha256:{}", "f".repeat(64)));
         assert_eq!(lines[0], ["REPOSITORY", "TAG", "DIGEST", "IMAGE", "ID", "CREATED", "SIZE"]);
-        assert_eq!(lines[1], ["h:5000/x", "<none>", &e, "aaaaaaaaaaaa", "3", "days", "ago", "42.7MB"]);
-        assert_eq!(lines[2], ["python", "3.8.5-alpine", &f, "aaaaaaaaaaaa", "3", "days", "ago", "42.7MB"]);
+        assert_eq!(lines[1], ["python", "3.8.5-alpine", &f, "aaaaaaaaaaaa", "3", "days", "ago", "42.7MB"]);
+        assert_eq!(lines[2], ["h:5000/x", "<none>", &e, "aaaaaaaaaaaa", "3", "days", "ago", "42.7MB"]);
         assert_eq!(lines[3], ["<none>", "<none>", &f, "bbbbbbbbbbbb", "N/A", "42.7MB"]);
     }
 

@@ -229,9 +229,12 @@ mod tests {
         let text = Listing { fields: FIELDS, columns, rows }.render(&Format::Table, false).unwrap();
         assert_eq!(
             text,
-            "CONTAINER ID   IMAGE                 COMMAND                  CREATED         STATUS                     PORTS     NAMES\n\
-             aaaaaaaaaaaa   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Up 3 minutes                         web\n\
-             cccccccccccc   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Exited (7) 1 minute ago              job\n"
+            "CONTAINER ID   IMAGE                 COMMAND                   CREATED         STATUS                          PORTS     NAMES
+aaaaaaaaaaaa   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Up 3 minutes                              web
+cccccccccccc   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Exited (7) About a minute ago             job
+dddddddddddd   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Up 3 minutes (Paused)                     ice
+eeeeeeeeeeee   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Created                                   new
+"
         );
     }
 

@@ -107,7 +107,7 @@ pub(crate) struct Run {
     help: Option<bool>,
     // One argument, because with two clap would still take flags of its own between the first and the second.
     /// Image, and the command to run in it with all that follows instead of the image's
-    #[arg(value_name = "IMAGE [COMMAND] [ARG]", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
     image_and_command: Vec<String>,
 }
 

@@ -4,9 +4,15 @@
 //! pure tables from resources to files, [`Cgroup`] the directories that exist. Device rules are
 //! [`crate::devices`]; mounting cgroups *inside* the container is the plan's.
 
+mod devices_v1;
+mod devices_v2;
+mod dir;
 mod group;
 mod hierarchy;
+mod limit;
 mod path;
+mod processes;
+mod remove;
 mod setting;
 mod v1;
 mod v2;
