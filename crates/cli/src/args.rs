@@ -8,7 +8,7 @@ use engine::Engine;
 use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
-use crate::commands::{bundle, images, info, inspect, ps, pull, rm, rmi, run, version};
+use crate::commands::{bundle, images, info, inspect, ps, pull, rm, rmi, run, system, version};
 use crate::usage::Refusal;
 
 /// All of it.
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Rm(rm::Rm),
     Inspect(inspect::Inspect),
     Bundle(bundle::Bundle),
+    #[command(subcommand)]
+    System(system::System),
     Info(info::Info),
     Version(version::Version),
 }

@@ -6,6 +6,7 @@
 
 mod error;
 pub mod options;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -15,6 +16,7 @@ pub use network::{Hostname, Mode as NetworkMode};
 pub use oci::{Digest, Platform, Reference};
 pub use options::{Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume};
 pub use puller::Event;
+pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
 
 /// Where everything is kept. Making one touches nothing.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod system;
 pub(crate) mod version;
 
 use std::io::{self, IsTerminal, Write};
@@ -32,6 +33,7 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::Rm(rm) => rm.execute(engine),
         Command::Inspect(inspect) => inspect.execute(engine),
         Command::Bundle(bundle) => bundle.execute(engine),
+        Command::System(system) => system.execute(engine),
         Command::Info(info) => info.execute(engine),
         Command::Version(version) => version.execute(),
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::{Engine, Platform, PullOptions};
+use engine::{Engine, Platform, PullOptions, PulledImage};
 
 use super::say;
 use crate::error::Error;
@@ -41,11 +41,8 @@ impl Pull {
             cert_dir: self.cert_dir,
             auth_file: self.authfile,
         };
-        let interrupt = Interrupt::listen();
         let progress = if self.quiet { Progress::quiet() } else { Progress::new(Stream::Out, None) };
-        let pulled = engine::pull(engine, &options, &|event| progress.tell(event), interrupt.asked());
-        let news = progress.end();
-        let pulled = pulled.map_err(|error| interrupt.or(error))?;
+        let (pulled, news) = fetch(engine, &options, progress)?;
         if self.quiet {
             return say(&format!("{}\n", pulled.id));
         }
@@ -60,4 +57,16 @@ impl Pull {
         }
         say(&text)
     }
+}
+
+/// Pulls an image under the eyes of `progress`, and answers whether a layer was fetched for it.
+pub(super) fn fetch(
+    engine: &Engine,
+    options: &PullOptions,
+    progress: Progress,
+) -> Result<(PulledImage, bool), Error> {
+    let interrupt = Interrupt::listen();
+    let pulled = engine::pull(engine, options, &|event| progress.tell(event), interrupt.asked());
+    let news = progress.end();
+    Ok((pulled.map_err(|error| interrupt.or(error))?, news))
 }

@@ -30,7 +30,7 @@ impl Rmi {
     }
 }
 
-fn told(removed: &[RemovedImage]) -> String {
+pub(super) fn told(removed: &[RemovedImage]) -> String {
     let line = |removed: &RemovedImage| match removed {
         RemovedImage::Untagged(name) => format!("Untagged: {}\n", name.familiar()),
         RemovedImage::Deleted(id) => format!("Deleted: {id}\n"),
