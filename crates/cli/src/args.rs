@@ -90,7 +90,7 @@ fn default_dirs(is_root: bool, var: impl Fn(&str) -> Option<OsString>) -> (PathB
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, Refusal> {
     let words: Vec<OsString> = words.collect();
     let mut command = Args::command();
-    if words.iter().any(|word| gives_a_boolean(word)) {
+    if words.iter().any(gives_a_boolean) {
         command = with_boolean_values(command);
     }
     command
@@ -129,7 +129,7 @@ fn with_boolean_values(command: clap::Command) -> clap::Command {
                 .require_equals(true)
                 .default_value("false")
                 .default_missing_value("true")
-                .value_parser(boolean.clone()),
+                .value_parser(boolean),
             _ => arg,
         })
         .mut_subcommands(with_boolean_values)

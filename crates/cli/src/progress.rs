@@ -18,6 +18,15 @@ pub(crate) enum Stream {
     Err,
 }
 
+impl Stream {
+    fn writer(self) -> Box<dyn Write + Send> {
+        match self {
+            Self::Out => Box::new(io::stdout()),
+            Self::Err => Box::new(io::stderr()),
+        }
+    }
+}
+
 /// The progress of one pull. Events may come from several threads.
 pub(crate) struct Progress {
     /// `None` shows warnings only.
@@ -39,10 +48,12 @@ struct Layer {
     name: String,
     size: u64,
     bytes: u64,
+    /// It was heard of before.
+    begun: bool,
 }
 
 enum Screen {
-    Lines(Stream),
+    Lines(Box<dyn Write + Send>),
     Bars(Bars),
 }
 
@@ -68,13 +79,14 @@ impl Progress {
     pub(crate) fn tell(&self, event: Event) {
         let Some(stream) = self.stream else {
             if let Event::Warning(text) = event {
-                line(Stream::Err, &format!("rcr: warning: {text}"));
+                // Nobody is left to tell when standard error is closed.
+                let _ = writeln!(io::stderr(), "rcr: warning: {text}");
             }
             return;
         };
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = shown.get_or_insert_with(|| {
-            let shown = Shown { layers: Vec::new(), news: false, screen: Screen::on(stream) };
+            let mut shown = Shown { layers: Vec::new(), news: false, screen: Screen::on(stream) };
             if let Some(opening) = &self.opening {
                 shown.screen.line(opening);
             }
@@ -104,7 +116,8 @@ impl Shown {
             }
             Event::Layers(layers) => {
                 let names = layers.iter().map(|l| (l.digest.short().to_owned(), l.size));
-                self.layers = names.map(|(name, size)| Layer { name, size, bytes: 0 }).collect();
+                self.layers =
+                    names.map(|(name, size)| Layer { name, size, bytes: 0, begun: false }).collect();
             }
             Event::LayerPresent { index } => {
                 self.ended(index, "Already exists");
@@ -139,7 +152,7 @@ impl Shown {
     }
 
     /// A line about one layer.
-    fn name(&self, index: usize, text: &str) {
+    fn name(&mut self, index: usize, text: &str) {
         if let Some(layer) = self.layers.get(index) {
             self.screen.line(&format!("{}: {text}", layer.name));
         }
@@ -157,10 +170,11 @@ impl Shown {
     fn progress(&mut self, index: usize, bytes: u64) {
         let Some(layer) = self.layers.get_mut(index) else { return };
         layer.bytes = bytes;
+        let first = !std::mem::replace(&mut layer.begun, true);
         let (done, size) = self.layers.iter().fold((0, 0), |(d, s), layer| (d + layer.bytes, s + layer.size));
         let layer = &self.layers[index];
         match &mut self.screen {
-            Screen::Lines(_) if bytes == 0 => self.name(index, "Pulling fs layer"),
+            Screen::Lines(_) if first => self.name(index, "Pulling fs layer"),
             Screen::Lines(_) => {}
             Screen::Bars(bars) => bars.draw(index, layer, done, size),
         }
@@ -178,17 +192,17 @@ impl Screen {
             let all = MultiProgress::with_draw_target(target);
             Self::Bars(Bars { all, total: None, layers: BTreeMap::new() })
         } else {
-            Self::Lines(stream)
+            Self::Lines(stream.writer())
         }
     }
 
     /// A line that stays; bars move below it.
-    fn line(&self, text: &str) {
-        match self {
-            Self::Lines(stream) => line(*stream, text),
-            // An error here means that the terminal is gone.
-            Self::Bars(bars) => drop(bars.all.println(text)),
-        }
+    fn line(&mut self, text: &str) {
+        // A reader that went away shows when the result is written; the pull goes on.
+        let _ = match self {
+            Self::Lines(to) => to.write_all(format!("{text}\n").as_bytes()).and_then(|()| to.flush()),
+            Self::Bars(bars) => bars.all.println(text),
+        };
     }
 }
 
@@ -220,11 +234,112 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates above are sound").progress_chars("=> ")
 }
 
-fn line(stream: Stream, text: &str) {
-    let text = format!("{text}\n");
-    // A reader that went away shows when the result is written; the pull goes on.
-    let _ = match stream {
-        Stream::Out => io::stdout().lock().write_all(text.as_bytes()),
-        Stream::Err => io::stderr().lock().write_all(text.as_bytes()),
-    };
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use indicatif::InMemoryTerm;
+
+    use super::*;
+
+    fn shown(screen: Screen, layers: u8) -> Shown {
+        let layers = (0..layers).map(|n| Layer {
+            name: format!("layer-{n}"),
+            size: 2_000_000,
+            bytes: 0,
+            begun: false,
+        });
+        Shown { layers: layers.collect(), news: false, screen }
+    }
+
+    fn progress(index: usize, bytes: u64) -> Event {
+        Event::LayerProgress { index, bytes }
+    }
+
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_say_each_thing_once() {
+        let paper = Paper::default();
+        let mut shown = shown(Screen::Lines(Box::new(paper.clone())), 2);
+        for event in [
+            Event::Resolving { location: "docker.io/library/x".into() },
+            Event::LayerPresent { index: 0 },
+            progress(1, 0),
+            progress(1, 1_000_000),
+            Event::Retrying {
+                what: "layer".into(),
+                after: std::time::Duration::from_secs(2),
+                error: "reset".into(),
+            },
+            progress(1, 0),
+            progress(1, 2_000_000),
+            Event::LayerDownloaded { index: 1 },
+            Event::LayerDone { index: 1 },
+            Event::LayerDone { index: 9 },
+        ] {
+            shown.take(event);
+        }
+        let text = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(
+            text,
+            "Pulling from docker.io/library/x\nlayer-0: Already exists\nlayer-1: Pulling fs layer\n\
+             layer: reset; trying again in 2 s\nlayer-1: Download complete\nlayer-1: Pull complete\n"
+        );
+        assert!(shown.news);
+    }
+
+    #[test]
+    fn bars_of_layers_under_way_stand_above_the_total() {
+        let term = InMemoryTerm::new(8, 100);
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255);
+        let all = MultiProgress::with_draw_target(target);
+        // More layers than the terminal has lines.
+        let mut shown = shown(Screen::Bars(Bars { all, total: None, layers: BTreeMap::new() }), 20);
+        shown.take(progress(0, 500_000));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        shown.take(progress(1, 1_000_000));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        shown.take(Event::LayerDownloaded { index: 1 });
+        let text = term.contents();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(
+            lines[0].starts_with("layer-0 ") && lines[0].contains("500.00 kB/2.00 MB  Downloading"),
+            "{text}"
+        );
+        assert!(
+            lines[1].starts_with("layer-1 ") && lines[1].contains("2.00 MB/2.00 MB  Unpacking"),
+            "{text}"
+        );
+        assert!(
+            lines[2].starts_with("Total ")
+                && lines[2].contains("2.50 MB/40.00 MB")
+                && lines[2].contains("/s  "),
+            "{text}"
+        );
+        shown.take(Event::LayerDone { index: 1 });
+        shown.take(progress(0, 600_000));
+        let text = term.contents();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "layer-1: Pull complete", "{text}");
+        assert!(
+            lines.len() == 3 && lines[1].starts_with("layer-0 ") && lines[2].starts_with("Total "),
+            "{text}"
+        );
+        let progress = Progress { stream: Some(Stream::Err), opening: None, shown: Mutex::new(Some(shown)) };
+        assert!(progress.end());
+        assert_eq!(term.contents(), "layer-1: Pull complete");
+    }
 }

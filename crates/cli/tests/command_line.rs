@@ -1,5 +1,7 @@
 //! The built `rcr` without root: help, refusals, exit codes, and where each goes.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::process::{Command, Output, Stdio};
 
 /// The subcommands, as `rcr --help` has to list them.

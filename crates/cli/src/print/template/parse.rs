@@ -55,20 +55,20 @@ pub(super) enum Operand {
 pub(super) fn parse(template: &str) -> Result<Vec<Node>, String> {
     let mut pieces = pieces(template)?.into_iter();
     match block(&mut pieces)? {
-        (nodes, End::Template) => Ok(nodes),
+        (nodes, Stop::Template) => Ok(nodes),
         (_, end) => Err(format!("{{{{{}}}}} without {{{{if}}}}, {{{{range}}}} or {{{{with}}}}", end.name())),
     }
 }
 
 /// What ended a run of nodes.
 #[derive(PartialEq)]
-enum End {
+enum Stop {
     Template,
     End,
     Else(Vec<Token>),
 }
 
-impl End {
+impl Stop {
     fn name(&self) -> &'static str {
         match self {
             Self::Template => "",
@@ -78,7 +78,7 @@ impl End {
     }
 }
 
-fn block(pieces: &mut std::vec::IntoIter<Piece>) -> Result<(Vec<Node>, End), String> {
+fn block(pieces: &mut std::vec::IntoIter<Piece>) -> Result<(Vec<Node>, Stop), String> {
     let mut nodes = Vec::new();
     while let Some(piece) = pieces.next() {
         let tokens = match piece {
@@ -93,8 +93,8 @@ fn block(pieces: &mut std::vec::IntoIter<Piece>) -> Result<(Vec<Node>, End), Str
             _ => "",
         };
         match keyword {
-            "end" => return Ok((nodes, End::End)),
-            "else" => return Ok((nodes, End::Else(tokens[1..].to_vec()))),
+            "end" => return Ok((nodes, Stop::End)),
+            "else" => return Ok((nodes, Stop::Else(tokens[1..].to_vec()))),
             "if" | "with" | "range" => nodes.push(branch(keyword, &tokens[1..], pieces)?),
             "template" | "define" | "block" | "break" | "continue" => {
                 return Err(format!("{{{{{keyword}}}}} is not supported"));
@@ -107,7 +107,7 @@ fn block(pieces: &mut std::vec::IntoIter<Piece>) -> Result<(Vec<Node>, End), Str
             }),
         }
     }
-    Ok((nodes, End::Template))
+    Ok((nodes, Stop::Template))
 }
 
 fn branch(keyword: &str, head: &[Token], pieces: &mut std::vec::IntoIter<Piece>) -> Result<Node, String> {
@@ -125,13 +125,13 @@ fn branch(keyword: &str, head: &[Token], pieces: &mut std::vec::IntoIter<Piece>)
     let unclosed = || format!("{{{{{keyword}}}}} has no {{{{end}}}}");
     let (then, end) = block(pieces)?;
     let otherwise = match end {
-        End::End => vec![],
-        End::Template => return Err(unclosed()),
-        End::Else(tokens) => match &tokens[..] {
+        Stop::End => vec![],
+        Stop::Template => return Err(unclosed()),
+        Stop::Else(tokens) => match &tokens[..] {
             [] => match block(pieces)? {
-                (nodes, End::End) => nodes,
-                (_, End::Template) => return Err(unclosed()),
-                (_, End::Else(_)) => return Err(format!("{{{{else}}}} without {{{{{keyword}}}}}")),
+                (nodes, Stop::End) => nodes,
+                (_, Stop::Template) => return Err(unclosed()),
+                (_, Stop::Else(_)) => return Err(format!("{{{{else}}}} without {{{{{keyword}}}}}")),
             },
             // `else if` shares the `end` of its `if`.
             [Token::Word(word), rest @ ..] if word == "if" || word == "with" => {
