@@ -31,6 +31,7 @@ mod time;
 mod tree;
 mod user;
 mod volume;
+mod upkeep;
 
 use std::path::PathBuf;
 
@@ -45,6 +46,7 @@ pub use oci::{Digest, Platform, Reference};
 pub use options::{Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume};
 pub use puller::Event;
 pub use run::run;
+pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
 
 /// Where everything is kept. Making one touches nothing.
 #[derive(Debug, Clone)]
