@@ -1,6 +1,5 @@
 //! `rcr run`: docker's flags, in docker's shapes.
 
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::{ArgAction, ValueEnum};
@@ -124,9 +123,6 @@ enum Pull {
 
 impl Run {
     pub(crate) fn execute(self, engine: &Engine) -> Result<u8, Error> {
-        if self.tty && self.interactive && !io::stdin().is_terminal() {
-            return Err(Error::Usage("-it wants a terminal on standard input; leave -t out".to_owned()));
-        }
         let quiet = self.quiet;
         let options = self.options()?;
         let interrupt = Interrupt::listen();
