@@ -84,9 +84,6 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
-    /// From the store.
-    #[error(transparent)]
-    Store(#[from] store::Error),
     /// From the puller.
     #[error(transparent)]
     Pull(#[from] puller::Error),

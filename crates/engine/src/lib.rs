@@ -29,9 +29,9 @@ mod signals;
 mod spec;
 mod time;
 mod tree;
+mod upkeep;
 mod user;
 mod volume;
-mod upkeep;
 
 use std::path::PathBuf;
 
