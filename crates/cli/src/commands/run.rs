@@ -1,9 +1,12 @@
 //! `rcr run`: docker's flags, in docker's shapes.
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::{ArgAction, ValueEnum};
-use engine::{Engine, Hostname, NetworkMode, Platform, PullPolicy, RunOptions, Tmpfs, Ulimit, Volume};
+use engine::{
+    Engine, Hostname, NetworkMode, Platform, PullPolicy, RunOptions, Source, Tmpfs, Ulimit, Volume,
+};
 
 use crate::error::Error;
 use crate::interrupt::Interrupt;
@@ -126,10 +129,7 @@ impl Run {
         let quiet = self.quiet;
         let options = self.options()?;
         let interrupt = Interrupt::listen();
-        let progress = match quiet {
-            true => Progress::quiet(),
-            false => Progress::new(Stream::Err, opening(&options)),
-        };
+        let progress = if quiet { Progress::quiet() } else { progress(&options) };
         let ended = engine::run(engine, &options, &|event| progress.tell(event), interrupt.asked());
         progress.end();
         match ended {
@@ -186,9 +186,17 @@ impl Run {
     }
 }
 
-/// docker's line before a pull that nobody asked for.
-fn opening(options: &RunOptions) -> Option<String> {
-    (options.pull == PullPolicy::Missing).then(|| format!("Unable to find image '{}' locally", options.image))
+/// How a pull that nobody asked for is shown. A layout or archive on this machine is read each time, which is no news
+/// where lines would stay.
+fn progress(options: &RunOptions) -> Progress {
+    match options.image.parse() {
+        Ok(Source::Registry(_)) if options.pull == PullPolicy::Missing => {
+            Progress::new(Stream::Err, Some(format!("Unable to find image '{}' locally", options.image)))
+        }
+        Ok(Source::Registry(_)) => Progress::new(Stream::Err, None),
+        _ if io::stderr().is_terminal() => Progress::new(Stream::Err, None),
+        _ => Progress::quiet(),
+    }
 }
 
 #[cfg(test)]
