@@ -75,7 +75,7 @@ fn create(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
 }
 
 fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
-    let start = Start::read(parsed, parsed.on("detach"))?;
+    let mut start = Start::read(parsed, parsed.on("detach"))?;
     if start.detach {
         let created = lifecycle::run(start.options(global, start.detached_console()?)?)?;
         if let (Some(notify), Some(host)) = (&created.notify, notify_host()) {
@@ -86,8 +86,11 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
     if start.console_socket.is_some() {
         return Err(invalid("cannot use console socket if runc will not detach or allocate tty"));
     }
-    let console = if start.terminal() { Console::Keep } else { Console::None };
+    let console = if start.terminal() { Console::Relay } else { Console::None };
     let foreground = foreground::prepare(start.terminal(), !parsed.on("no-subreaper"))?;
+    if let Some(process) = start.spec.process_mut() {
+        foreground.size(process);
+    }
     let options = start.options(global, console)?;
     let code = lifecycle::run(options).and_then(|created| foreground.attend(created));
     match (&code, parsed.on("keep")) {

@@ -69,12 +69,12 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
         (false, _) if console_socket.is_some() => {
             return Err(invalid("cannot use console socket if runc will not detach or allocate tty"));
         }
-        (false, true) => Console::Keep,
+        (false, true) => Console::Relay,
         (false, false) => Console::None,
     };
     let (pid_file, pidfd_socket) =
         (path("pid-file").as_deref().map(absolute).transpose()?, path("pidfd-socket"));
-    let options = ExecOptions {
+    let mut options = ExecOptions {
         root: &global.root,
         id: &id,
         process,
@@ -92,6 +92,7 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
         return Ok(0);
     }
     let foreground = foreground::prepare(terminal, false)?;
+    foreground.size(&mut options.process);
     foreground.attend(lifecycle::exec(options)?)
 }
 
