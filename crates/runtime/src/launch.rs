@@ -73,6 +73,9 @@ pub fn launch(
     at: &mut dyn FnMut(At<'_>) -> Result<(), Error>,
 ) -> Result<Launched, Error> {
     let plan = request.plan;
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
     let console = connect(plan, &request.console)?;
     let mut files = prepare(plan, &mut request)?;
     let cgroup = request.cgroup;
