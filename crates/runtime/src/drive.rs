@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use sys::clone::Cloned;
 
@@ -20,6 +21,8 @@ pub(crate) struct Conversation<'a> {
     /// Where the terminal is sent to; without it, it is kept.
     pub(crate) console: Option<OwnedFd>,
     pub(crate) kept: Option<OwnedFd>,
+    /// The one that is kept leaves line ends alone ([`crate::Console::Relay`]).
+    pub(crate) relay: bool,
 }
 
 impl Conversation<'_> {
@@ -118,6 +121,10 @@ impl Conversation<'_> {
             Some(socket) => sys::message::send(socket.as_fd(), b"/dev/pts/ptmx", Some(master.as_fd()))
                 .map_err(|e| Error::new("send the terminal to the console socket").because(e)),
             None => {
+                if self.relay {
+                    leave_line_ends(&master)
+                        .map_err(|e| Error::new("configure the process's terminal").because(e))?;
+                }
                 self.kept = Some(master);
                 Ok(())
             }
@@ -279,4 +286,11 @@ mod tests {
             "step 1: umask 0022: set an option: tmpfs: Unknown parameter 'x': invalid argument (EINVAL)";
         assert_eq!(format!("{error:#}"), wanted);
     }
+}
+
+/// Switches off `\n` → `\r\n`.
+fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
+    let mut modes = tcgetattr(terminal)?;
+    modes.output_flags &= !OutputFlags::ONLCR;
+    tcsetattr(terminal, SetArg::TCSANOW, &modes)
 }

@@ -18,6 +18,7 @@ pub mod process;
 pub mod pty;
 pub mod seccomp;
 pub mod tty;
+pub mod wait;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

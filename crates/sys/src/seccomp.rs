@@ -7,6 +7,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 pub type Instruction = libc::sock_filter;
 
 /// `SECCOMP_FILTER_FLAG_*`.
+#[allow(clippy::cast_possible_truncation)] // single low bits
 pub mod flag {
     /// All threads get the filter.
     pub const TSYNC: u32 = libc::SECCOMP_FILTER_FLAG_TSYNC as u32;

@@ -6,6 +6,7 @@ mod bundle;
 mod clients;
 mod crash;
 mod demo;
+mod lifecycle;
 mod merged_root;
 mod run;
 
@@ -15,6 +16,7 @@ fn main() {
         run::CASES,
         bad_input::CASES,
         bundle::CASES,
+        lifecycle::CASES,
         clients::CASES,
         attacks::CASES,
         merged_root::CASES,

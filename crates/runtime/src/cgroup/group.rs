@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -171,6 +171,26 @@ impl Cgroup {
 
     fn longer(&self, path: &Path, sub: &str) -> PathBuf {
         if sub.is_empty() { path.to_owned() } else { path.join(sub) }
+    }
+
+    /// The open `tasks` files of the v1 hierarchies. A process without threads that writes `0` to each has joined
+    /// them all.
+    ///
+    /// This way needs no lock of all processes, while [`Cgroup::join`] waits for an RCU grace period (ten
+    /// milliseconds) unless somebody else just did.
+    ///
+    /// # Errors
+    /// A file can't be opened.
+    pub fn v1_tasks(&self) -> Result<Vec<OwnedFd>, Error> {
+        let mut files = Vec::new();
+        for dir in self.dirs.iter().filter(|dir| dir.version == Version::V1) {
+            match dir.open_to_write("tasks") {
+                Ok(file) => files.push(file.into()),
+                Err(e) if self.tolerate && not_permitted(&e) => {}
+                Err(e) => return Err(dir.failed("open", "tasks", e)),
+            }
+        }
+        Ok(files)
     }
 
     /// Moves process `pid` into the v1 hierarchies, and into v2 unless `in_v2` says it was cloned there.

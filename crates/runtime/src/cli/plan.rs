@@ -39,5 +39,5 @@ fn run(_: &Global, parsed: &Parsed) -> Result<u8, Error> {
         ..Args::default()
     };
     let plan = plan::create(&spec, &Host::detect()?, &args)?;
-    print(&format!("{plan:#?}\n"))
+    print(&plan.to_string())
 }

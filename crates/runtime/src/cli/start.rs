@@ -1,5 +1,8 @@
 //! `start`.
 
+use std::os::fd::AsFd;
+
+use super::create::notify_host;
 use super::flags::Parsed;
 use super::global::Global;
 use super::{Command, id_of};
@@ -18,6 +21,16 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
-    lifecycle::start(&global.root, &id_of(parsed)?)?;
+    let id = id_of(parsed)?;
+    let Some(host) = notify_host() else {
+        return lifecycle::start(&global.root, &id).map(|()| 0);
+    };
+    let notify = lifecycle::Notify::listen(&global.root, &id)?;
+    lifecycle::start(&global.root, &id)?;
+    let pid = lifecycle::state(&global.root, &id)?.pid;
+    // It may have been ready and gone by now.
+    if let Ok(pidfd) = sys::pidfd::open(pid) {
+        notify.forward(&host, pid, pidfd.as_fd())?;
+    }
     Ok(0)
 }

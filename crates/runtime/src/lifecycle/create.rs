@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::geteuid;
 use oci::runtime::{Hooks, LinuxNamespaceType};
 
 use super::barrier::Barriers;
 use super::directory::Directory;
 use super::hooks::of_kind;
+use super::notify::{self, Notify};
 use super::record::Record;
 use super::{CreateOptions, Created, pid_file};
 use crate::args::Args;
@@ -70,6 +70,10 @@ impl Design {
             Some(spec) => spec,
             None => spec::load(&bundle.join("config.json"))?,
         };
+        let mut spec = spec;
+        if options.notify_socket {
+            notify::add_to(&mut spec, options.root, options.id);
+        }
         let args = Args {
             id: options.id.to_owned(),
             bundle,
@@ -84,7 +88,7 @@ impl Design {
         };
         let host = Host::detect()?;
         let plan = plan::create(&spec, &host, &args)?;
-        tracing::debug!("plan of container {:?}: {plan:?}", options.id);
+        log_plan(&plan);
         let linux = spec.linux().as_ref();
         let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
         let cgroup_path = CgroupPath::new(cgroups_path, options.id)?;
@@ -146,6 +150,9 @@ fn build(
 ) -> Result<Created, Error> {
     let config = serde_json::to_vec(&design.spec).map_err(|e| Error::new("write config.json").because(e))?;
     directory.write(CONFIG, &config)?;
+    if options.notify_socket {
+        notify::make_directory(directory)?;
+    }
     let tolerate = options.rootless.unwrap_or_else(|| !geteuid().is_root());
     let hierarchies = Hierarchies::detect()?;
     // Stored before they are made, so that `delete` finds them whenever this process is killed.
@@ -185,6 +192,8 @@ fn start_init(
     record: &mut Record,
 ) -> Result<Created, Error> {
     let fifo = if design.args.await_start { Some(directory.make_fifo()?) } else { None };
+    let notify = options.notify_socket && !design.args.await_start;
+    let notify = if notify { Some(Notify::open(directory)?) } else { None };
     let request = Request {
         plan: &design.plan,
         rootfs: options.rootfs,
@@ -195,7 +204,7 @@ fn start_init(
     };
     let mut barriers = Barriers { design, cgroup, directory, record, devices_set: false };
     let launched = launch(request, &mut |at| barriers.answer(&at))?;
-    let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console };
+    let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify };
     if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket)
         .and_then(|()| if design.args.await_start { Ok(()) } else { super::start::poststart(record) })
     {
@@ -219,9 +228,16 @@ pub(crate) fn announce(
     pid_file.map_or(Ok(()), |path| pid_file::write(path, created.pid))
 }
 
+/// Puts a plan into the debug log, a line for each step.
+pub(crate) fn log_plan(plan: &Plan) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        plan.to_string().lines().for_each(|line| tracing::debug!("{line}"));
+    }
+}
+
 /// Ends a child that must not go on.
 pub(crate) fn kill_and_reap(pidfd: BorrowedFd<'_>) {
     // Both fail only for a process that is gone already.
     let _ = sys::pidfd::signal(pidfd, nix::libc::SIGKILL);
-    let _ = waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED);
+    let _ = sys::wait::wait(pidfd);
 }

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use oci::runtime::Process;
 
 use super::barrier::send_listener;
-use super::create::{CONFIG, announce, kill_and_reap};
+use super::create::{CONFIG, announce, kill_and_reap, log_plan};
 use super::directory::Directory;
 use super::kill::open_init;
 use super::record::Record;
@@ -60,6 +60,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     };
     let target = Target { pid: record.init_process_pid };
     let plan = plan::exec(&spec, &options.process, target, &host, &args)?;
+    log_plan(&plan);
     let cgroup = record.cgroup()?;
     let cgroup = if options.cgroups.is_empty() { cgroup } else { cgroup.below(&options.cgroups)? };
     let request = Request {
@@ -72,7 +73,8 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     };
     let in_v2 = request.cgroup.is_some();
     let launched = launch(request, &mut |at| answer(&at, &record, &spec, &cgroup, in_v2, init.as_fd()))?;
-    let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console };
+    let created =
+        Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify: None };
     if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket) {
         kill_and_reap(created.pidfd.as_fd());
         return Err(e);

@@ -12,6 +12,7 @@ mod hooks;
 mod id;
 mod kill;
 mod list;
+mod notify;
 mod pause;
 mod pid_file;
 mod proc_stat;
@@ -29,6 +30,7 @@ pub use delete::delete;
 pub use exec::{exec, process};
 pub use kill::kill;
 pub use list::{Listed, list, state};
+pub use notify::Notify;
 pub use pause::{pause, processes, resume};
 pub use start::start;
 
@@ -68,8 +70,35 @@ pub struct CreateOptions<'a> {
     pub parent_death_signal: Option<i32>,
     /// `linux.cgroupsPath` is `slice:prefix:name`, to be made by systemd.
     pub systemd_cgroup: bool,
+    /// Give the container a socket for sd_notify(3), see [`Notify`].
+    pub notify_socket: bool,
     /// Ignore cgroup permission errors; `None` decides from the user and user namespace.
     pub rootless: Option<bool>,
+}
+
+impl<'a> CreateOptions<'a> {
+    /// What `create --bundle BUNDLE ID` asks for: everything else as usual. Set what differs.
+    pub fn new(root: &'a Path, id: &'a str, bundle: &'a Path) -> CreateOptions<'a> {
+        CreateOptions {
+            root,
+            id,
+            bundle,
+            spec: None,
+            rootfs: None,
+            stdio: Stdio::default(),
+            console: Console::None,
+            pid_file: None,
+            pidfd_socket: None,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            listen_fds: 0,
+            parent_death_signal: None,
+            systemd_cgroup: false,
+            notify_socket: false,
+            rootless: None,
+        }
+    }
 }
 
 /// A process that was just created: a container's init or one more inside it.
@@ -81,6 +110,8 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// Master end of the terminal, with [`Console::Keep`].
     pub console: Option<OwnedFd>,
+    /// The container's notify socket, from [`run`] with `notify_socket`.
+    pub notify: Option<Notify>,
 }
 
 /// What [`exec`] is asked for.
@@ -108,4 +139,23 @@ pub struct ExecOptions<'a> {
     pub cgroups: BTreeMap<String, String>,
     /// Also exec when the container is paused.
     pub ignore_paused: bool,
+}
+
+impl<'a> ExecOptions<'a> {
+    /// Runs `process` in container `id` with everything else as usual. Set what differs.
+    pub fn new(root: &'a Path, id: &'a str, process: Process) -> ExecOptions<'a> {
+        ExecOptions {
+            root,
+            id,
+            process,
+            stdio: Stdio::default(),
+            console: Console::None,
+            pid_file: None,
+            pidfd_socket: None,
+            preserve_fds: 0,
+            parent_death_signal: None,
+            cgroups: BTreeMap::new(),
+            ignore_paused: false,
+        }
+    }
 }
