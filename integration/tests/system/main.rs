@@ -6,6 +6,7 @@ mod bundle;
 mod clients;
 mod crash;
 mod demo;
+mod hostile_images;
 mod merged_root;
 mod run;
 
@@ -17,6 +18,7 @@ fn main() {
         bundle::CASES,
         clients::CASES,
         attacks::CASES,
+        hostile_images::CASES,
         merged_root::CASES,
         crash::CASES,
     ];
