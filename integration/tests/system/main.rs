@@ -7,6 +7,7 @@ mod clients;
 mod crash;
 mod demo;
 mod hostile_images;
+mod lifecycle;
 mod merged_root;
 mod run;
 
@@ -16,6 +17,7 @@ fn main() {
         run::CASES,
         bad_input::CASES,
         bundle::CASES,
+        lifecycle::CASES,
         clients::CASES,
         attacks::CASES,
         hostile_images::CASES,
