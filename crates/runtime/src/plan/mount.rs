@@ -253,7 +253,9 @@ impl Planner<'_> {
         self.steps.push(Step::Mount(Box::new(tmpfs)));
         let flags = plain | options.flags & ms::RDONLY;
         let host = self.host;
-        for hierarchy in host.cgroups.iter().filter(|h| !h.controllers.is_empty()) {
+        let hierarchies: Vec<_> = host.cgroups.iter().filter(|h| !h.controllers.is_empty()).collect();
+        // /proc/self/cgroup names the last mounted first.
+        for hierarchy in hierarchies.into_iter().rev() {
             let name = hierarchy.mountpoint.file_name().unwrap_or_default();
             let place = path.join(name);
             if self.new_cgroup_namespace() {
