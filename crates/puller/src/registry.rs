@@ -341,6 +341,7 @@ impl Registry {
         let helpers = pull.registries.helpers.as_deref();
         let lookup = credentials::find(&pull.request.settings, helpers, &self.place.reference, &stop)
             .map_err(Attempt::Final)?;
+        pull.check().map_err(Attempt::Final)?;
         for trouble in &lookup.trouble {
             pull.warn_once(&format!("no credentials for {}: {trouble}", self.place.reference.registry()));
         }
