@@ -6,6 +6,9 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
+
+use nix::errno::Errno;
 
 /// What kind of failure it was, for callers that answer differently to some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +72,24 @@ impl fmt::Display for Error {
         if f.alternate() {
             let mut cause = self.source();
             while let Some(error) = cause {
-                write!(f, ": {error}")?;
+                write!(f, ": {}", reason(error))?;
                 cause = error.source();
             }
         }
         Ok(())
+    }
+}
+
+/// The words for one cause. An errno reads as it does in runc's messages, which docker and podman search for
+/// `no such file or directory` and the like: lower case, no number.
+pub(crate) fn reason(cause: &(dyn StdError + 'static)) -> String {
+    let errno = match cause.downcast_ref::<Errno>() {
+        Some(errno) => Some(*errno),
+        None => cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error).map(Errno::from_raw),
+    };
+    match errno {
+        Some(errno) => errno.desc().to_ascii_lowercase(),
+        None => cause.to_string(),
     }
 }
 
@@ -92,7 +108,7 @@ mod tests {
         let io = std::io::Error::from_raw_os_error(2);
         let inner = Error::new("open \"/x\"").kind(ErrorKind::NotFound).because(io);
         let outer = Error::new("load \"web\"").because(inner);
-        assert_eq!(format!("{outer:#}"), "load \"web\": open \"/x\": No such file or directory (os error 2)");
+        assert_eq!(format!("{outer:#}"), "load \"web\": open \"/x\": no such file or directory");
         assert_eq!(outer.to_string(), "load \"web\"");
         assert_eq!(outer.what(), ErrorKind::NotFound);
     }

@@ -7,9 +7,18 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod clone;
+pub mod dir;
+pub mod keyring;
+pub mod message;
 pub mod mount;
 pub mod path;
+pub mod pidfd;
+pub mod process;
+pub mod pty;
 pub mod seccomp;
+pub mod tty;
+pub mod wait;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
