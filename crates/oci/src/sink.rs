@@ -8,6 +8,12 @@ use crate::digest::Digest;
 /// What a receiver failed with. The sender adds which blob of which image it was about.
 pub type SinkError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Wraps an error of a receiver where the bytes are at fault (digest, DiffID, gzip, tar) and not this host
+/// (disk, locks): the sender may know a better place to fetch them from.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct WrongContent(pub SinkError);
+
 /// One layer of an image, as its manifest and config describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
@@ -27,6 +33,9 @@ pub struct Layer {
 pub enum LayerSlot {
     /// It is unpacked already, or another process just did it.
     Present,
+    /// Another process is fetching it right now: ask again in a while. So the sender can be interrupted
+    /// while it waits, and fetches the other layers meanwhile.
+    Busy,
     /// Stream its bytes here.
     Fetch(Box<dyn LayerWriter>),
 }
@@ -56,7 +65,7 @@ pub trait ImageSink: Send + Sync {
     /// Announces all layers, lowest first.
     fn begin(&self, layers: &[Layer]) -> Result<(), SinkError>;
 
-    /// Asks for one announced layer. Blocks while another process is fetching the same one.
+    /// Asks for one announced layer; does not wait for other processes (see [`LayerSlot::Busy`]).
     fn layer(&self, index: usize) -> Result<LayerSlot, SinkError>;
 
     /// All layers are there: records the image of this manifest and config, under no name yet.

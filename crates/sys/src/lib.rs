@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod dir;
+pub mod init;
 pub mod keyring;
 pub mod message;
 pub mod mount;
@@ -19,6 +20,7 @@ pub mod pty;
 pub mod seccomp;
 pub mod tty;
 pub mod wait;
+pub mod xattr;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

@@ -426,12 +426,12 @@ fn a_terminal_in_the_foreground_is_relayed() {
     assert_none_since(&before);
 }
 
-/// rcr-runtime on a terminal, with the steps of pty.py.
+/// rcr-runtime on a terminal, with the steps of terminal.py.
 fn pty(steps: &str, bundle: &Bundle) -> Command {
     let file = bundle.world.path().join("steps");
     fs::write(&file, steps).expect("writable");
     let mut command = Command::new("python3");
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/pty.py"));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/terminal.py"));
     command.arg(binary("rcr-runtime")).arg("--root").arg(bundle.world.path().join("state"));
     command.stdin(File::open(&file).expect("readable"));
     command

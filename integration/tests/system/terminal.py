@@ -1,6 +1,6 @@
 """Runs a command on a terminal of its own and talks to it.
 
-pty.py COMMAND [ARG...], with one step per line on standard input:
+terminal.py COMMAND [ARG...], with one step per line on standard input:
   expect TEXT    wait until TEXT is in the output after the last match (10 s at most)
   send TEXT      type TEXT and Return
   key HEX        type the byte
@@ -43,7 +43,7 @@ for step in steps:
             alive = read(0.2)
         at = seen.find(rest.encode(), matched)
         if at < 0:
-            print(f"pty.py: {rest!r} never came", file=sys.stderr)
+            print(f"terminal.py: {rest!r} never came", file=sys.stderr)
             failed = True
             break
         matched = at + len(rest.encode())
@@ -54,7 +54,7 @@ for step in steps:
     elif verb == "resize":
         winsize(master, *map(int, rest.split()))
     else:
-        sys.exit(f"pty.py: unknown step {step!r}")
+        sys.exit(f"terminal.py: unknown step {step!r}")
 if failed:
     os.close(master)
 else:
