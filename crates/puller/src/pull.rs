@@ -38,7 +38,7 @@ pub fn pull(
     cancel: &AtomicBool,
 ) -> Result<Pulled, Error> {
     let registries = match request.source {
-        Source::Registry(_) => Registries::read(&request.settings.registries)?,
+        Source::Registry(_) => Registries::read(&request.settings)?,
         _ => Registries::default(),
     };
     let failed = AtomicBool::new(false);
