@@ -4,10 +4,11 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use sys::clone::Cloned;
 
-use crate::child::fail::{Doing, Message};
+use crate::child::fail::{Doing, LOG_MAX, Message};
 use crate::launch::At;
 use crate::plan::{Barrier, Plan, Step};
 use crate::{Error, ErrorKind, idmap};
@@ -20,6 +21,8 @@ pub(crate) struct Conversation<'a> {
     /// Where the terminal is sent to; without it, it is kept.
     pub(crate) console: Option<OwnedFd>,
     pub(crate) kept: Option<OwnedFd>,
+    /// The one that is kept leaves line ends alone ([`crate::Console::Relay`]).
+    pub(crate) relay: bool,
 }
 
 impl Conversation<'_> {
@@ -28,12 +31,14 @@ impl Conversation<'_> {
         self.go_ahead(at)?;
         let mut ready = false;
         loop {
-            let Some((message, fd)) = receive(self.sync.as_fd())? else { return self.ended(ready) };
+            let Some(Heard { message, log, fd }) = receive(self.sync.as_fd())? else {
+                return self.ended(ready);
+            };
             let index = usize::from(message.step);
             let step = step(self.plan, index)
                 .ok_or_else(|| Error::new("the child named a step that is not there"))?;
             if message.doing != Doing::Reached {
-                return Err(failure(self.plan, index, step, message));
+                return Err(failure(self.plan, index, step, message, &log));
             }
             match step {
                 // Done by go_ahead.
@@ -116,6 +121,10 @@ impl Conversation<'_> {
             Some(socket) => sys::message::send(socket.as_fd(), b"/dev/ptmx", Some(master.as_fd()))
                 .map_err(|e| Error::new("send the terminal to the console socket").because(e)),
             None => {
+                if self.relay {
+                    leave_line_ends(&master)
+                        .map_err(|e| Error::new("configure the process's terminal").because(e))?;
+                }
                 self.kept = Some(master);
                 Ok(())
             }
@@ -147,7 +156,7 @@ pub(crate) fn kill(process: &Cloned) {
 
 /// The id of the process that an intermediate one cloned.
 pub(crate) fn receive_announced(plan: &Plan, sync: BorrowedFd) -> Result<i32, Error> {
-    let Some((message, _)) = receive(sync)? else {
+    let Some(Heard { message, log, .. }) = receive(sync)? else {
         return Err(Error::new("the intermediate process died"));
     };
     let index = usize::from(message.step);
@@ -156,13 +165,21 @@ pub(crate) fn receive_announced(plan: &Plan, sync: BorrowedFd) -> Result<i32, Er
         (Doing::CloneFailed, _) => {
             Err(Error::new("clone3 in the user namespace").because(Reason(message.value)))
         }
-        (_, Some(step)) => Err(failure(plan, index, step, message)),
+        (_, Some(step)) => Err(failure(plan, index, step, message, &log)),
         _ => Err(Error::new("the intermediate process named a step that is not there")),
     }
 }
 
-fn receive(sync: BorrowedFd) -> Result<Option<(Message, Option<OwnedFd>)>, Error> {
-    let mut bytes = [0u8; 8];
+/// One message of the child, and what came with it.
+struct Heard {
+    message: Message,
+    /// What the kernel said about a file system.
+    log: String,
+    fd: Option<OwnedFd>,
+}
+
+fn receive(sync: BorrowedFd) -> Result<Option<Heard>, Error> {
+    let mut bytes = [0u8; 8 + LOG_MAX];
     let (len, fd) = match sys::message::receive(sync, &mut bytes) {
         // Messages of ours were not read before the end: so it is when a child dies early.
         Err(e) if e.raw_os_error() == Some(Errno::ECONNRESET as i32) => (0, None),
@@ -172,7 +189,11 @@ fn receive(sync: BorrowedFd) -> Result<Option<(Message, Option<OwnedFd>)>, Error
         return Ok(None);
     }
     let message = Message::from_bytes(&bytes[..len]).ok_or_else(|| Error::new("the child said nonsense"))?;
-    Ok(Some((message, fd)))
+    let log = String::from_utf8_lossy(bytes[..len].get(8..).unwrap_or_default());
+    // "e overlay: No changes allowed": the first letter is the level (fs/fs_context.c).
+    let log = log.trim_matches(['\0', '\n', ' ']);
+    let log = log.split_once(' ').filter(|(level, _)| level.len() == 1).map_or(log, |(_, text)| text);
+    Ok(Some(Heard { message, log: log.to_owned(), fd }))
 }
 
 /// A step by its number: those of the intermediate process come first.
@@ -202,7 +223,7 @@ impl fmt::Display for Reason {
 impl std::error::Error for Reason {}
 
 /// Words the failure of a step.
-fn failure(plan: &Plan, index: usize, step: &Step, message: Message) -> Error {
+fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) -> Error {
     let errno = Errno::from_raw(message.value);
     let command = plan.args.first().map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
     match step {
@@ -239,7 +260,8 @@ fn failure(plan: &Plan, index: usize, step: &Step, message: Message) -> Error {
         step => {
             let doing = message.doing.text();
             let doing = if doing.is_empty() { String::new() } else { format!(": {doing}") };
-            Error::new(format!("step {index}: {step}{doing}")).because(Reason(message.value))
+            let log = if log.is_empty() { String::new() } else { format!(": {log}") };
+            Error::new(format!("step {index}: {step}{doing}{log}")).because(Reason(message.value))
         }
     }
 }
@@ -259,7 +281,16 @@ mod tests {
     fn failures_name_the_step_and_keep_the_errno() {
         let plan = Plan { steps: vec![Step::Session, Step::Umask(0o22)], ..Plan::default() };
         let message = Message { step: 1, doing: Doing::SetOption, value: 22 };
-        let error = failure(&plan, 1, &plan.steps[1], message);
-        assert_eq!(format!("{error:#}"), "step 1: umask 0022: set an option: invalid argument (EINVAL)");
+        let error = failure(&plan, 1, &plan.steps[1], message, "tmpfs: Unknown parameter 'x'");
+        let wanted =
+            "step 1: umask 0022: set an option: tmpfs: Unknown parameter 'x': invalid argument (EINVAL)";
+        assert_eq!(format!("{error:#}"), wanted);
     }
+}
+
+/// Switches off `\n` → `\r\n`.
+fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
+    let mut modes = tcgetattr(terminal)?;
+    modes.output_flags &= !OutputFlags::ONLCR;
+    tcsetattr(terminal, SetArg::TCSANOW, &modes)
 }

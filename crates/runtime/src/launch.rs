@@ -56,7 +56,7 @@ pub struct Launched {
     pub pid: i32,
     /// A pidfd of the process.
     pub pidfd: OwnedFd,
-    /// Master end of the terminal, with [`Console::Keep`].
+    /// Master end of the terminal, with [`Console::Keep`] or [`Console::Relay`].
     pub console: Option<OwnedFd>,
 }
 
@@ -73,6 +73,9 @@ pub fn launch(
     at: &mut dyn FnMut(At<'_>) -> Result<(), Error>,
 ) -> Result<Launched, Error> {
     let plan = request.plan;
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
     let console = connect(plan, &request.console)?;
     let mut files = prepare(plan, &mut request)?;
     let cgroup = request.cgroup;
@@ -103,7 +106,8 @@ pub fn launch(
     let sync = ours.ok_or_else(|| Error::new("the socket pair is gone"))?;
     let (process, sync) =
         if plan.trampoline.is_empty() { (cloned, sync) } else { arrive(plan, cloned, sync)? };
-    let mut conversation = Conversation { plan, sync, process, console, kept: None };
+    let relay = request.console == Console::Relay;
+    let mut conversation = Conversation { plan, sync, process, console, kept: None, relay };
     match conversation.hold(at) {
         Ok(()) => Ok(Launched {
             pid: conversation.process.pid,

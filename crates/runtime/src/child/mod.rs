@@ -20,12 +20,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use sys::clone::{Options, clone3, namespace, setns, unshare};
+use sys::clone::{Options, clone3, setns, unshare};
 use sys::process::Strings;
 
 use crate::plan::{Barrier, Plan, Step};
 use crate::seccomp::Filter;
-use fail::{At, Doing, Fail, Message};
+use fail::{At, Doing, Fail, LOG_MAX, Message};
 
 /// Exit status of a process that could not be set up, as runc's init has it.
 const FAILED: i32 = 255;
@@ -85,8 +85,7 @@ pub(crate) fn run(steps: &[Step], first: usize, files: &mut Files, sync: Borrowe
 pub(crate) fn bounce(plan: &Plan, files: &mut Files, sync: BorrowedFd) -> i32 {
     let mut at = 0;
     let mut child = Child::new(&plan.trampoline, files, sync);
-    // Non-dumpable from the start, as the real process: it is in the container's user namespace for a moment.
-    if let Err(fail) = sys::process::set_undumpable().at(Doing::Call).and_then(|()| child.go(&mut at)) {
+    if let Err(fail) = child.go(&mut at) {
         child.report(at, fail);
         return FAILED;
     }
@@ -128,9 +127,6 @@ impl<'a> Child<'a> {
     }
 
     fn prologue(&mut self) -> Result<(), Fail> {
-        // Container processes that share the pid namespace must not reach the host through /proc/PID of this one
-        // (CVE-2016-9962). Without effect on the user's program: execve resets it.
-        sys::process::set_undumpable().at(Doing::Call)?;
         sys::process::reset_signals().at(Doing::Call)?;
         // Modes of what is made are exact; the user's umask is a step.
         nix::sys::stat::umask(Mode::empty());
@@ -141,6 +137,7 @@ impl<'a> Child<'a> {
     fn step(&mut self, at: usize, step: &Step) -> Result<(), Fail> {
         match step {
             Step::Barrier(barrier) => self.barrier(at, *barrier),
+            Step::Undumpable => sys::process::set_undumpable().at(Doing::Call),
             Step::Session => nix::unistd::setsid().map(drop).at(Doing::Call),
             Step::Join(kind, slot, _) => {
                 let fd = self.take(*slot)?;
@@ -158,7 +155,7 @@ impl<'a> Child<'a> {
             Step::Keyring(name, grant) => self.join_keyring(name, *grant),
             Step::Loopback => sys::process::loopback_up().at(Doing::Call),
             Step::TimeOffsets(offsets) => self.enter_time(offsets),
-            Step::CgroupNamespace => unshare(namespace::CGROUP).at(Doing::Call),
+            Step::Create(kinds) => unshare(*kinds).at(Doing::Call),
             Step::Proc { own } => self.open_proc(*own),
             Step::Propagate(change) | Step::RootPropagation(change) => self.propagate_slash(*change),
             Step::PrivateParent(candidates) => self.make_parent_private(candidates),
@@ -313,6 +310,9 @@ impl<'a> Child<'a> {
         }
         let message =
             Message { step: u16::try_from(at).unwrap_or(u16::MAX), doing: fail.doing, value: fail.errno };
-        let _ = sys::message::send(self.sync, &message.to_bytes(), None);
+        let mut bytes = [0u8; 8 + LOG_MAX];
+        bytes[..8].copy_from_slice(&message.to_bytes());
+        bytes[8..].copy_from_slice(&fail.log);
+        let _ = sys::message::send(self.sync, &bytes, None);
     }
 }

@@ -169,7 +169,7 @@ fn new_mount(root: BorrowedFd, mount: &Mount, place: BorrowedFd) -> Result<(), F
         api::fsconfig_string(fs.as_fd(), c"mode", octal(mode & 0o7777, &mut text)).at(Doing::SetOption)?;
     }
     set_options(fs.as_fd(), mount)?;
-    api::fsconfig_create(fs.as_fd()).at(Doing::MakeSuperblock)?;
+    api::fsconfig_create(fs.as_fd()).at(Doing::MakeSuperblock).map_err(|fail| fail.with_log(fs.as_fd()))?;
     let tree = api::fsmount(fs.as_fd(), mount.attr).at(Doing::MakeMount)?;
     if mount.copy_up {
         copy::copy_directory(place, tree.as_fd()).at(Doing::CopyUp)?;
@@ -198,7 +198,8 @@ fn set_options(fs: BorrowedFd, mount: &Mount) -> Result<(), Fail> {
             Some(value) => api::fsconfig_string(fs, key, value),
             None => api::fsconfig_flag(fs, key),
         }
-        .at(Doing::SetOption)?;
+        .at(Doing::SetOption)
+        .map_err(|fail| fail.with_log(fs))?;
     }
     Ok(())
 }

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::geteuid;
 use oci::runtime::{Hooks, LinuxNamespaceType};
 
@@ -240,5 +239,5 @@ pub(crate) fn log_plan(plan: &Plan) {
 pub(crate) fn kill_and_reap(pidfd: BorrowedFd<'_>) {
     // Both fail only for a process that is gone already.
     let _ = sys::pidfd::signal(pidfd, nix::libc::SIGKILL);
-    let _ = waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED);
+    let _ = sys::wait::wait(pidfd);
 }

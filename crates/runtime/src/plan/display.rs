@@ -56,7 +56,7 @@ const CAPABILITIES: [&str; 41] = [
     "checkpoint_restore",
 ];
 
-fn capabilities(set: u64) -> String {
+pub(super) fn capabilities(set: u64) -> String {
     let named = |(number, name): (usize, &&'static str)| (set & 1 << number != 0).then_some(*name);
     let names: Vec<_> = CAPABILITIES.iter().enumerate().filter_map(named).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(",") }
@@ -195,6 +195,7 @@ impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Step::Barrier(barrier) => write!(f, "wait for the parent: {barrier}"),
+            Step::Undumpable => f.write_str("become undumpable"),
             Step::Session => f.write_str("start a session"),
             Step::Join(kind, _, path) => write!(f, "join {} namespace {}", name(*kind), text(path)),
             Step::JoinProcess(kinds, _, pid) => {
@@ -207,7 +208,7 @@ impl Display for Step {
             Step::TimeOffsets(offsets) => {
                 write!(f, "create time namespace ({})", text(offsets).trim_end().replace('\n', ", "))
             }
-            Step::CgroupNamespace => f.write_str("create cgroup namespace"),
+            Step::Create(kinds) => write!(f, "create {} namespace", names(*kinds)),
             Step::Proc { own: true } => f.write_str("open an own procfs"),
             Step::Proc { own: false } => f.write_str("open the host's procfs"),
             Step::Propagate(change) => write!(f, "make all mounts {}", propagation_word(*change)),
@@ -340,6 +341,9 @@ impl Display for IdMaps {
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
         writeln!(f, "parent")?;
         for open in &self.opens {
             writeln!(f, "  open {open}")?;

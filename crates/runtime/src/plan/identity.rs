@@ -243,11 +243,19 @@ impl Planner<'_> {
             .or_else(|| self.spec.process().as_ref().and_then(|own| own.capabilities().as_ref()));
         // What this host cannot give is left out, as other runtimes do; a new user namespace has everything.
         let available = if self.namespaces.has(USER) { u64::MAX } else { self.host.capabilities };
-        let mask = |set: &Option<CapabilitySet>| {
-            let all = set.iter().flatten().fold(0, |sum, cap| sum | 1 << capability_number(*cap));
-            all & available & self.host.known_capabilities
+        let available = available & self.host.known_capabilities;
+        let all = |set: &Option<CapabilitySet>| {
+            set.iter().flatten().fold(0u64, |sum, cap| sum | 1 << capability_number(*cap))
         };
+        let mask = |set: &Option<CapabilitySet>| all(set) & available;
         if let Some(sets) = sets {
+            let missing = all(sets.bounding()) | all(sets.permitted()) & !available;
+            if missing & !available != 0 {
+                let names = super::display::capabilities(missing & !available);
+                let warning =
+                    format!("process.capabilities: ignoring unknown or unavailable capabilities: {names}");
+                self.plan.warnings.push(warning);
+            }
             self.steps.push(Step::Bounding(mask(sets.bounding()) | !self.host.known_capabilities));
         }
         self.steps.push(Step::StdioOwner(user.uid()));

@@ -101,6 +101,7 @@ pub fn hook(
 impl Planner<'_> {
     /// Joins every namespace that the container does not share with the host.
     fn join(&mut self, joined: Target) -> Result<(), Error> {
+        self.steps.push(Step::Undumpable);
         self.steps.push(Step::Session);
         self.steps.push(Step::Barrier(Barrier::Cgroup));
         self.cgroup_joined = true;

@@ -38,6 +38,8 @@ use namespace::Namespaces;
 /// What a launch does.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
+    /// What was asked for and is left out, for the log.
+    pub warnings: Vec<String>,
     /// What the parent opens before the clone; steps refer to it by index.
     pub opens: Vec<Open>,
     /// CPUs that the process starts on (the parent moves there for the clone, and back).
@@ -181,6 +183,10 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     planner.sysctls()?;
     planner.protect_paths()?;
     planner.conduct(process)?;
+    if !planner.steps.contains(&Step::Undumpable) {
+        // An exec may come while this process waits for its start.
+        planner.steps.push(Step::Undumpable);
+    }
     planner.steps.push(Step::Barrier(Barrier::Ready));
     planner.become_user(process)?;
     Ok(planner.finish())
@@ -255,7 +261,7 @@ impl<'a> Planner<'a> {
         self.cgroup_joined = true;
         self.steps.push(Step::Barrier(Barrier::Cgroup));
         if self.new_cgroup_namespace() {
-            self.steps.push(Step::CgroupNamespace);
+            self.steps.push(Step::Create(sys::clone::namespace::CGROUP));
         }
     }
 

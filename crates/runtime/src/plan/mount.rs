@@ -260,7 +260,8 @@ impl Planner<'_> {
             let place = path.join(name);
             if self.new_cgroup_namespace() {
                 let mut one = SpecMount::default();
-                one.set_typ(Some("cgroup".to_owned())).set_source(Some(PathBuf::from("cgroup")));
+                let name = hierarchy.controllers.iter().find_map(|c| c.strip_prefix("name="));
+                one.set_typ(Some("cgroup".to_owned())).set_source(Some(name.unwrap_or("cgroup").into()));
                 let options = Options { flags, data: hierarchy.controllers.clone(), ..Options::default() };
                 let mut one = self.new_mount(at, &one, &options, &place)?;
                 one.options.retain(|(key, _)| key.as_c_str() != c"ro");

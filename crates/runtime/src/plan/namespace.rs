@@ -115,8 +115,15 @@ impl Planner<'_> {
     /// intermediate process, which then clones.
     pub(super) fn enter_namespaces(&mut self) -> Result<(), Error> {
         let by_user = self.namespaces.joined(USER).is_some();
-        // The cgroup namespace's root is the cgroup at the time it is made; offsets can't be set once a process is in.
-        let late = CGROUP | if self.time_offsets()?.is_some() { TIME } else { 0 };
+        // The cgroup namespace's root is the cgroup at the time it is made; offsets can't be set once a process is in;
+        // the message queues of an ipc namespace belong to who made it, which shall be the container's root.
+        let mut late = CGROUP;
+        if self.time_offsets()?.is_some() {
+            late |= TIME;
+        }
+        if self.namespaces.has(USER) {
+            late |= IPC;
+        }
         self.plan.clone_flags = self.namespaces.new & !late;
         let trampoline = by_user && self.plan.clone_flags != 0;
         let mut joins = Vec::new();
@@ -142,11 +149,18 @@ impl Planner<'_> {
         } else if !by_user {
             self.refuse_id_maps()?;
         }
-        if self.namespaces.has(USER) {
-            self.steps.push(Step::BecomeRoot);
-        }
+        // Before the ids change, which takes the process the access to its own /proc/self.
         if let Some(offsets) = self.time_offsets()? {
             self.steps.push(Step::TimeOffsets(offsets));
+        }
+        if self.namespaces.has(USER) {
+            self.steps.push(Step::BecomeRoot);
+            if self.namespaces.new & IPC != 0 {
+                self.steps.push(Step::Create(IPC));
+            }
+        }
+        if self.namespaces.joined(PID).is_some() || !self.namespaces.has(PID) {
+            self.steps.push(Step::Undumpable);
         }
         Ok(())
     }

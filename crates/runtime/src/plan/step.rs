@@ -184,6 +184,9 @@ pub struct Terminal {
 pub enum Step {
     /// Wait for the parent.
     Barrier(Barrier),
+    /// Let nobody look into this process, through /proc/PID or ptrace(2), who has no rights outside of the container
+    /// (CVE-2016-9962). execve(2) ends it.
+    Undumpable,
     /// setsid(2).
     Session,
     /// Join the namespace of this kind that the parent opened; the path is for messages.
@@ -200,8 +203,9 @@ pub enum Step {
     Loopback,
     /// Make a time namespace with these offsets (the text of /proc/self/timens_offsets) and enter it.
     TimeOffsets(CString),
-    /// Make a cgroup namespace, whose root is the cgroup joined by now.
-    CgroupNamespace,
+    /// Make namespaces of these kinds and enter them. A cgroup namespace has the cgroup of this moment as its root; the
+    /// root of an ipc namespace's message queues belongs to the user of this moment.
+    Create(u64),
     /// Open procfs for the writes to come: an own instance that no mount of the container covers, or the host's where
     /// the kernel allows no own one.
     Proc {
