@@ -118,7 +118,7 @@ impl Conversation<'_> {
         let master = master.ok_or_else(|| Error::new("the child sent no terminal"))?;
         match self.console.take() {
             // The name is what runc sends; receivers show it at most.
-            Some(socket) => sys::message::send(socket.as_fd(), b"/dev/ptmx", Some(master.as_fd()))
+            Some(socket) => sys::message::send(socket.as_fd(), b"/dev/pts/ptmx", Some(master.as_fd()))
                 .map_err(|e| Error::new("send the terminal to the console socket").because(e)),
             None => {
                 if self.relay {

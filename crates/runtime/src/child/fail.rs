@@ -35,6 +35,7 @@ doing! {
     InsideProc = "the mount point is inside /proc",
     NotProc = "only procfs may be mounted on /proc",
     OverRoot = "the mount point is the root itself",
+    Mismatch = "are you trying to mount a directory onto a file (or vice-versa)?",
     NoType = "no such type of file system",
     SetOption = "set an option",
     MakeSuperblock = "make the file system",

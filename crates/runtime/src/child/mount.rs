@@ -56,6 +56,13 @@ impl Child<'_> {
             Source::Path(path) => {
                 api::open_tree_clone(AT_FDCWD, path, bind.recursive).at(Doing::OpenSource)?
             }
+            Source::Either(first, second) => match api::open_tree_clone(AT_FDCWD, first, bind.recursive) {
+                Err(e) if e.raw_os_error() == Some(Errno::ENOENT as i32) => {
+                    api::open_tree_clone(AT_FDCWD, second, bind.recursive)
+                }
+                other => other,
+            }
+            .at(Doing::OpenSource)?,
             Source::Opened(slot, _) => self.take(*slot)?,
         };
         if bind.target.proc == OnProc::Only && !target::is_on_proc(&tree).at(Doing::OpenSource)? {

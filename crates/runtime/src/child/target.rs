@@ -52,14 +52,18 @@ pub(super) fn open_target(root: BorrowedFd, target: &Place, directory: bool) -> 
         Err(Errno::ENOENT) => make(root, &target.path, directory).at(Doing::MakeTarget)?,
         other => other.at(Doing::OpenTarget)?,
     };
-    if target.no_link && !is_directory(&fd).at(Doing::OpenTarget)? {
+    let there = nix::sys::stat::fstat(&fd).at(Doing::OpenTarget)?;
+    let is_directory = kind(&there) == SFlag::S_IFDIR;
+    if target.no_link && !is_directory {
         return Err(Fail::new(Doing::NotOrdinary, Errno::ENOTDIR));
+    }
+    if directory != is_directory {
+        return Err(Fail::new(Doing::Mismatch, Errno::ENOTDIR));
     }
     if target.proc == OnProc::Refuse && is_on_proc(&fd).at(Doing::OpenTarget)? {
         return Err(Fail::new(Doing::InsideProc, Errno::EPERM));
     }
-    let (there, top) = (nix::sys::stat::fstat(&fd), nix::sys::stat::fstat(root));
-    let (there, top) = (there.at(Doing::OpenTarget)?, top.at(Doing::OpenTarget)?);
+    let top = nix::sys::stat::fstat(root).at(Doing::OpenTarget)?;
     if (there.st_dev, there.st_ino) == (top.st_dev, top.st_ino) {
         return Err(Fail::new(Doing::OverRoot, Errno::EPERM));
     }

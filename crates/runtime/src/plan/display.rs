@@ -150,6 +150,7 @@ impl Display for Source {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Source::Path(path) | Source::Opened(_, path) => f.write_str(&text(path)),
+            Source::Either(first, second) => write!(f, "{} (or else {})", text(first), text(second)),
         }
     }
 }

@@ -185,7 +185,8 @@ impl Planner<'_> {
                 MemoryPolicyFlagType::MpolFNumaBalancing => 1 << 13,
             }
         });
-        let nodes = cpu_list("linux.memoryPolicy.nodes", policy.nodes().as_deref().unwrap_or(""))?;
+        let nodes = cpu_list("linux.memoryPolicy.nodes", policy.nodes().as_deref().unwrap_or(""))
+            .map_err(|e| invalid("invalid memory policy nodes", e))?;
         self.steps.push(Step::MemoryPolicy(mode | flags, nodes));
         Ok(())
     }

@@ -89,6 +89,8 @@ pub struct Mount {
 pub enum Source {
     /// A path, as the child sees it before it enters the root.
     Path(CString),
+    /// The first path or, where nothing is there, the second.
+    Either(CString, CString),
     /// A detached mount that the parent opened ([`super::Open::Tree`]); the path is for messages.
     Opened(Slot, CString),
 }
