@@ -42,7 +42,7 @@ impl Conversation<'_> {
             }
             match step {
                 // Done by go_ahead.
-                Step::Barrier(Barrier::IdMap | Barrier::Cgroup) => {}
+                Step::Barrier(Barrier::IdMap) => {}
                 Step::Barrier(barrier) => {
                     if *barrier == Barrier::Ready {
                         ready = true;
@@ -58,7 +58,7 @@ impl Conversation<'_> {
                     self.answer()?;
                 }
                 Step::Terminal(_) => self.pass_on(fd)?,
-                Step::AwaitStart => return Ok(()),
+                Step::AwaitStart(_) => return Ok(()),
                 _ => return Err(Error::new(format!("the child waits at step {index}, which is no barrier"))),
             }
         }
@@ -78,11 +78,7 @@ impl Conversation<'_> {
                 Error::new(format!("write {score} to {path} (process.oomScoreAdj)")).because(e)
             })?;
         }
-        if self.plan.steps.contains(&Step::Barrier(Barrier::Cgroup)) {
-            self.ask(at, Barrier::Cgroup, None)?;
-            self.answer()?;
-        }
-        Ok(())
+        self.ask(at, Barrier::Cgroup, None)
     }
 
     fn ask(
@@ -205,18 +201,24 @@ fn step(plan: &Plan, index: usize) -> Option<&Step> {
 #[derive(Debug)]
 struct Reason(i32);
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let errno = Errno::from_raw(self.0);
+impl Reason {
+    fn text(errno: Errno) -> String {
         let text = errno.desc();
         let mut chars = text.chars();
         match chars.next() {
-            // "RFS specific error" and its like stay.
-            Some(first) if !chars.as_str().starts_with(char::is_uppercase) => {
-                write!(f, "{}{} ({errno:?})", first.to_lowercase(), chars.as_str())
+            // "I/O error" and its like stay.
+            Some(first) if chars.as_str().starts_with(char::is_lowercase) => {
+                format!("{}{}", first.to_lowercase(), chars.as_str())
             }
-            _ => write!(f, "{text} ({errno:?})"),
+            _ => text.to_owned(),
         }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errno = Errno::from_raw(self.0);
+        write!(f, "{} ({errno:?})", Reason::text(errno))
     }
 }
 
@@ -240,22 +242,20 @@ fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) 
             let missing = errno == Errno::ENOENT;
             error.kind(if missing { ErrorKind::CommandNotFound } else { ErrorKind::CommandNotExecutable })
         }
+        // As the kernel's refusal reads in Go, and what it means, which its errno does not say.
         Step::Exec => {
-            let error = Error::new(match errno {
+            let text = Reason::text(errno);
+            let (hint, kind) = match errno {
                 Errno::ENOENT => {
-                    format!("exec {command}: its interpreter or loader is missing in the container")
+                    (" (its interpreter or loader is missing in the container)", ErrorKind::CommandNotFound)
                 }
-                Errno::ENOEXEC => {
-                    format!("exec {command}: not a program of this architecture, nor a script with a #! line")
-                }
-                _ => format!("exec {command}"),
-            });
-            let missing = errno == Errno::ENOENT;
-            error.because(Reason(message.value)).kind(if missing {
-                ErrorKind::CommandNotFound
-            } else {
-                ErrorKind::CommandNotExecutable
-            })
+                Errno::ENOEXEC => (
+                    " (no program for this architecture, nor a script with a #! line)",
+                    ErrorKind::CommandNotExecutable,
+                ),
+                _ => ("", ErrorKind::CommandNotExecutable),
+            };
+            Error::new(format!("exec {command}: {text}{hint}")).kind(kind)
         }
         step => {
             let doing = message.doing.text();

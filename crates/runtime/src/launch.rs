@@ -24,9 +24,10 @@ pub struct Request<'a> {
     pub plan: &'a Plan,
     /// A detached mount for the root file system ([`crate::args::Args::rootfs_given`]).
     pub rootfs: Option<OwnedFd>,
-    /// cgroup v2 directory to be born in (CLONE_INTO_CGROUP); v1 hierarchies are joined by the caller at
-    /// [`Barrier::Cgroup`].
+    /// cgroup v2 directory to be born in (CLONE_INTO_CGROUP).
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// `tasks` files of cgroup v1 hierarchies, which the process joins first of all ([`crate::cgroup::Cgroup::v1_tasks`]).
+    pub v1_tasks: Vec<OwnedFd>,
     /// A FIFO opened O_RDWR; the process reads one byte from it before execve ([`crate::args::Args::await_start`]).
     pub exec_fifo: Option<BorrowedFd<'a>>,
     /// The process's standard streams, when it has no terminal.

@@ -40,6 +40,8 @@ pub(crate) struct Files {
     pub(crate) slots: Vec<Option<OwnedFd>>,
     /// [`crate::launch::Request::rootfs`].
     pub(crate) rootfs: Option<OwnedFd>,
+    /// [`crate::launch::Request::v1_tasks`].
+    pub(crate) v1_tasks: Vec<OwnedFd>,
     /// New standard streams.
     pub(crate) streams: [Option<OwnedFd>; 3],
     /// The exec FIFO.
@@ -138,6 +140,7 @@ impl<'a> Child<'a> {
         match step {
             Step::Barrier(barrier) => self.barrier(at, *barrier),
             Step::Undumpable => sys::process::set_undumpable().at(Doing::Call),
+            Step::JoinCgroups => self.join_cgroups(),
             Step::Session => nix::unistd::setsid().map(drop).at(Doing::Call),
             Step::Join(kind, slot, _) => {
                 let fd = self.take(*slot)?;
@@ -207,7 +210,7 @@ impl<'a> Child<'a> {
             Step::Ambient(raise) => self.set_ambient(*raise),
             Step::DeathSignal(signal) => sys::process::set_parent_death_signal(*signal).at(Doing::Call),
             Step::Find(candidates) => self.find(candidates),
-            Step::AwaitStart => self.await_start(at),
+            Step::AwaitStart(kept) => self.await_start(at, *kept),
             Step::Exec => self.exec(),
         }
     }
@@ -262,6 +265,15 @@ impl<'a> Child<'a> {
         sys::message::send(self.sync, &message.to_bytes(), Some(fd)).at(Doing::SendTerminal)
     }
 
+    /// A thread that writes 0 to a `tasks` file moves itself, which takes no lock of all processes; a parent that moves
+    /// it waits for an RCU grace period, which can be ten milliseconds.
+    fn join_cgroups(&mut self) -> Result<(), Fail> {
+        for file in &self.files.v1_tasks {
+            nix::unistd::write(file, b"0").at(Doing::Call)?;
+        }
+        Ok(())
+    }
+
     fn load_seccomp(&mut self, at: usize) -> Result<(), Fail> {
         let Some(filter) = &self.files.seccomp else { return Ok(()) };
         let listener = sys::seccomp::load(&filter.program, filter.flags).at(Doing::Call)?;
@@ -274,10 +286,15 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    fn await_start(&mut self, at: usize) -> Result<(), Fail> {
+    /// Waits for the byte that start writes. An exec, or a process that shares the pid namespace, may look at what this
+    /// one has open meanwhile: nothing but the FIFO and what the program gets. It is the init of a pid namespace, which
+    /// signals without a handler do not reach, and shall end when asked to nevertheless.
+    fn await_start(&mut self, at: usize, kept: u32) -> Result<(), Fail> {
         let fifo = self.files.fifo.as_ref().ok_or(Fail::new(Doing::Call, Errno::EBADF))?;
+        sys::process::exit_on_signals().at(Doing::Call)?;
         self.reached(at, 0)?;
         self.started = true;
+        sys::process::close_from_but(kept, fifo.as_fd()).at(Doing::Call)?;
         let mut byte = [0u8; 1];
         loop {
             match nix::unistd::read(fifo, &mut byte) {

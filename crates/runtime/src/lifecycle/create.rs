@@ -198,6 +198,7 @@ fn start_init(
         plan: &design.plan,
         rootfs: options.rootfs,
         cgroup: cgroup.v2_dir(),
+        v1_tasks: cgroup.v1_tasks()?,
         exec_fifo: fifo.as_ref().map(AsFd::as_fd),
         stdio: options.stdio,
         console: options.console,

@@ -197,6 +197,7 @@ impl Display for Step {
         match self {
             Step::Barrier(barrier) => write!(f, "wait for the parent: {barrier}"),
             Step::Undumpable => f.write_str("become undumpable"),
+            Step::JoinCgroups => f.write_str("join cgroups"),
             Step::Session => f.write_str("start a session"),
             Step::Join(kind, _, path) => write!(f, "join {} namespace {}", name(*kind), text(path)),
             Step::JoinProcess(kinds, _, pid) => {
@@ -290,7 +291,7 @@ impl Display for Step {
                     if paths.is_empty() { "nothing: no PATH".into() } else { paths.join(", ") }
                 )
             }
-            Step::AwaitStart => f.write_str("wait for start"),
+            Step::AwaitStart(_) => f.write_str("wait for start"),
             Step::Exec => f.write_str("exec"),
         }
     }
@@ -318,7 +319,9 @@ impl Display for Tree {
 impl Display for Open {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Open::Namespace { kind, path, .. } => write!(f, "{} namespace {}", name(*kind), text(path)),
+            Open::Namespace { kind, path, index, .. } => {
+                write!(f, "{} namespace linux.namespaces[{index}].path {}", name(*kind), text(path))
+            }
             Open::Process(pid) => write!(f, "process {pid}"),
             Open::ProcessRoot(pid) => write!(f, "root of process {pid}"),
             Open::Tree(tree) => write!(f, "{tree}"),

@@ -230,7 +230,7 @@ impl Planner<'_> {
             self.steps.push(Step::Seccomp);
         }
         if self.args.await_start {
-            self.steps.push(Step::AwaitStart);
+            self.steps.push(Step::AwaitStart(3 + self.args.preserve_fds));
         }
         self.steps.push(Step::Exec);
         Ok(())

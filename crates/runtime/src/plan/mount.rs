@@ -124,6 +124,7 @@ impl Planner<'_> {
         {
             data.push(("context".to_owned(), Some(label.to_owned())));
         }
+        let sets_mode = data.iter().any(|(key, _)| key == "mode");
         let long = data.iter().any(|(_, value)| value.as_ref().is_some_and(|v| v.len() > FSCONFIG_MAX));
         let mut pairs = Vec::new();
         for word in options.superblock() {
@@ -150,7 +151,7 @@ impl Planner<'_> {
             attr: options.attr(),
             propagation: options.propagation.clone(),
             target: target(at, path, What::of(fstype))?,
-            keep_mode: fstype == "tmpfs",
+            keep_mode: fstype == "tmpfs" && !sets_mode,
             copy_up: options.copy_up,
             instead: None,
             long,
@@ -236,7 +237,6 @@ impl Planner<'_> {
 
     /// `cgroup` is what the host has: the unified hierarchy, or a tmpfs with one mount per v1 hierarchy in it.
     fn cgroup(&mut self, at: &str, mount: &SpecMount, options: &Options, path: &Path) -> Result<(), Error> {
-        self.join_cgroup();
         if self.host.cgroups.mode() == Mode::V2 {
             return self.cgroup2(at, mount, options, path);
         }

@@ -129,7 +129,7 @@ impl Planner<'_> {
         let mut joins = Vec::new();
         for (kind, index, path) in self.namespaces.join.clone() {
             let path = c_string(&format!("linux.namespaces[{index}].path"), path.as_os_str())?;
-            let slot = self.open(Open::Namespace { kind, path: path.clone(), foreign: false });
+            let slot = self.open(Open::Namespace { kind, path: path.clone(), index, foreign: false });
             if kind == PID && !trampoline {
                 self.plan.pid_namespace = Some(slot);
             } else {
@@ -139,7 +139,10 @@ impl Planner<'_> {
         let user_first = self.host.euid != 0;
         joins.sort_by_key(|step| matches!(step, Step::Join(USER, ..)) != user_first);
         if trampoline {
-            self.plan.trampoline = joins;
+            // The intermediate process takes its child along.
+            self.steps.retain(|step| *step != Step::JoinCgroups);
+            self.plan.trampoline = vec![Step::JoinCgroups];
+            self.plan.trampoline.extend(joins);
         } else {
             self.steps.extend(joins);
         }
@@ -155,9 +158,10 @@ impl Planner<'_> {
         }
         if self.namespaces.has(USER) {
             self.steps.push(Step::BecomeRoot);
-            if self.namespaces.new & IPC != 0 {
-                self.steps.push(Step::Create(IPC));
-            }
+        }
+        let late = self.namespaces.new & (CGROUP | if self.namespaces.has(USER) { IPC } else { 0 });
+        if late != 0 {
+            self.steps.push(Step::Create(late));
         }
         if self.namespaces.joined(PID).is_some() || !self.namespaces.has(PID) {
             self.steps.push(Step::Undumpable);

@@ -11,8 +11,8 @@ use sys::process::{Capabilities, Scheduling};
 pub enum Barrier {
     /// Answered by the launcher: uid_map, gid_map, setgroups ([`super::Plan::id_maps`]).
     IdMap,
-    /// The process exists: join it to its cgroups (v1; v2 it is born into) and apply the limits. The caller is asked
-    /// at once, while the process goes on mounting; the process waits only where it needs its cgroup.
+    /// The process exists and is in its cgroups, or about to join them: apply the limits. No step waits for this; the
+    /// caller is asked at once, and [`Barrier::Ready`] comes after it.
     Cgroup,
     /// prestart and createRuntime hooks: mounts are made, the root is not entered yet.
     RuntimeHooks,
@@ -189,6 +189,8 @@ pub enum Step {
     /// Let nobody look into this process, through /proc/PID or ptrace(2), who has no rights outside of the container
     /// (CVE-2016-9962). execve(2) ends it.
     Undumpable,
+    /// Join the v1 cgroups (into that of v2 it was cloned).
+    JoinCgroups,
     /// setsid(2).
     Session,
     /// Join the namespace of this kind that the parent opened; the path is for messages.
@@ -317,8 +319,8 @@ pub enum Step {
     DeathSignal(i32),
     /// Find the program: the first of these that may be executed.
     Find(Vec<CString>),
-    /// Wait for the byte in the exec FIFO.
-    AwaitStart,
+    /// Wait for the byte in the exec FIFO, with nothing else open from this descriptor on.
+    AwaitStart(u32),
     /// execve(2).
     Exec,
 }
