@@ -303,6 +303,3 @@ pub(crate) fn candidates(index: &[Descriptor], want: &Platform) -> (Vec<Descript
     ranked.sort_by_key(|(rank, _)| *rank);
     (ranked.into_iter().map(|(_, entry)| entry).collect(), offered)
 }
-
-#[cfg(test)]
-mod tests;

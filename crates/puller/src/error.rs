@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use oci::Digest;
 use oci::sink::SinkError;
-use oci::{Digest, Platform};
 
 /// Why a pull failed. Every text is one line, free of secrets and of control characters.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,7 @@ pub enum Error {
         /// The image.
         name: String,
         /// What was wanted.
-        wanted: Platform,
+        wanted: String,
         /// What there is, or `no platform at all`.
         offered: String,
     },
@@ -74,9 +74,9 @@ pub enum Error {
         /// The image.
         name: String,
         /// What was wanted.
-        wanted: Platform,
+        wanted: String,
         /// What its config says.
-        actual: Platform,
+        actual: String,
     },
 
     /// No connection: name resolution, refused, no route, timeout, a broken answer.
@@ -212,7 +212,6 @@ pub enum Error {
     #[error("{primary} (mirrors failed before: {mirrors})")]
     Mirrors {
         /// What the image's own registry failed with.
-        #[source]
         primary: Box<Error>,
         /// `location: why` of each mirror.
         mirrors: String,

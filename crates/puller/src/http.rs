@@ -321,22 +321,22 @@ fn classify(error: &reqwest::Error) -> Failure {
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
             return tls_failure(tls);
         }
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return tls_failure(tls);
+        let Some(io) = cause.downcast_ref::<std::io::Error>() else {
+            next = cause.source();
+            continue;
+        };
+        use std::io::ErrorKind as Kind;
+        match io.kind() {
+            Kind::ConnectionRefused => {
+                return Failure::Connect("connection refused; is the registry running?".into());
             }
-            use std::io::ErrorKind as Kind;
-            match io.kind() {
-                Kind::ConnectionRefused => {
-                    return Failure::Connect("connection refused; is the registry running?".into());
-                }
-                Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
-                    return Failure::Connect(format!("{io}; is there a network?"));
-                }
-                _ => {}
+            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable => {
+                return Failure::Connect(format!("{io}; is there a network?"));
             }
+            _ => {}
         }
-        next = cause.source();
+        // `source` of an io::Error passes over what it wraps.
+        next = io.get_ref().map(|inner| inner as &(dyn StdError + 'static));
     }
     if error.is_connect() && error.is_timeout() {
         return Failure::Broken("no connection in time; is there a firewall or a proxy between?".into());
@@ -352,15 +352,17 @@ fn classify(error: &reqwest::Error) -> Failure {
 
 fn tls_failure(error: &rustls::Error) -> Failure {
     use rustls::CertificateError as Bad;
-    let cure = match error {
+    Failure::Tls(match error {
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => return Failure::NotTls,
-        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
-            "; put the registry's CA certificate into /etc/containers/certs.d/HOST[:PORT]/ca.crt"
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
+            "the certificate is signed by an unknown authority; \
+             put the registry's CA certificate into /etc/containers/certs.d/HOST[:PORT]/ca.crt"
+                .into()
         }
         rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
-            "; check this host's clock, or the registry must renew its certificate"
+            let text = one_line(&error.to_string(), 200);
+            format!("{text}; check this host's clock, or the registry must renew its certificate")
         }
-        _ => "",
-    };
-    Failure::Tls(format!("{}{cure}", one_line(&error.to_string(), 200)))
+        _ => one_line(&error.to_string(), 300),
+    })
 }

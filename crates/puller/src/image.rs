@@ -99,7 +99,7 @@ impl Search<'_> {
         let (bytes, config) = self.config(&manifest)?;
         if let Some(actual) = config.platform().filter(|p| self.want.rank(p).is_none()) {
             if self.pull.request.platform.is_some() {
-                let (name, wanted) = (self.name.clone(), self.want.clone());
+                let (name, wanted, actual) = (self.name.clone(), self.want.to_string(), shown(&actual));
                 return Err(Error::WrongPlatform { name, wanted, actual });
             }
             let (want, name) = (&self.want, &self.name);
@@ -219,7 +219,7 @@ impl Search<'_> {
             0 => "no platform at all".to_owned(),
             _ => self.offered.iter().take(40).cloned().collect::<Vec<_>>().join(", "),
         };
-        Error::NoPlatform { name: self.name.clone(), wanted: self.want.clone(), offered }
+        Error::NoPlatform { name: self.name.clone(), wanted: self.want.to_string(), offered }
     }
 }
 

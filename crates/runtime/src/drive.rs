@@ -4,10 +4,11 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use sys::clone::Cloned;
 
-use crate::child::fail::{Doing, Message};
+use crate::child::fail::{Doing, LOG_MAX, Message};
 use crate::launch::At;
 use crate::plan::{Barrier, Plan, Step};
 use crate::{Error, ErrorKind, idmap};
@@ -20,6 +21,8 @@ pub(crate) struct Conversation<'a> {
     /// Where the terminal is sent to; without it, it is kept.
     pub(crate) console: Option<OwnedFd>,
     pub(crate) kept: Option<OwnedFd>,
+    /// The one that is kept leaves line ends alone ([`crate::Console::Relay`]).
+    pub(crate) relay: bool,
 }
 
 impl Conversation<'_> {
@@ -28,16 +31,18 @@ impl Conversation<'_> {
         self.go_ahead(at)?;
         let mut ready = false;
         loop {
-            let Some((message, fd)) = receive(self.sync.as_fd())? else { return self.ended(ready) };
+            let Some(Heard { message, log, fd }) = receive(self.sync.as_fd())? else {
+                return self.ended(ready);
+            };
             let index = usize::from(message.step);
             let step = step(self.plan, index)
                 .ok_or_else(|| Error::new("the child named a step that is not there"))?;
             if message.doing != Doing::Reached {
-                return Err(failure(self.plan, index, step, message));
+                return Err(failure(self.plan, index, step, message, &log));
             }
             match step {
                 // Done by go_ahead.
-                Step::Barrier(Barrier::IdMap | Barrier::Cgroup) => {}
+                Step::Barrier(Barrier::IdMap) => {}
                 Step::Barrier(barrier) => {
                     if *barrier == Barrier::Ready {
                         ready = true;
@@ -53,7 +58,7 @@ impl Conversation<'_> {
                     self.answer()?;
                 }
                 Step::Terminal(_) => self.pass_on(fd)?,
-                Step::AwaitStart => return Ok(()),
+                Step::AwaitStart(_) => return Ok(()),
                 _ => return Err(Error::new(format!("the child waits at step {index}, which is no barrier"))),
             }
         }
@@ -73,11 +78,7 @@ impl Conversation<'_> {
                 Error::new(format!("write {score} to {path} (process.oomScoreAdj)")).because(e)
             })?;
         }
-        if self.plan.steps.contains(&Step::Barrier(Barrier::Cgroup)) {
-            self.ask(at, Barrier::Cgroup, None)?;
-            self.answer()?;
-        }
-        Ok(())
+        self.ask(at, Barrier::Cgroup, None)
     }
 
     fn ask(
@@ -113,9 +114,13 @@ impl Conversation<'_> {
         let master = master.ok_or_else(|| Error::new("the child sent no terminal"))?;
         match self.console.take() {
             // The name is what runc sends; receivers show it at most.
-            Some(socket) => sys::message::send(socket.as_fd(), b"/dev/ptmx", Some(master.as_fd()))
+            Some(socket) => sys::message::send(socket.as_fd(), b"/dev/pts/ptmx", Some(master.as_fd()))
                 .map_err(|e| Error::new("send the terminal to the console socket").because(e)),
             None => {
+                if self.relay {
+                    leave_line_ends(&master)
+                        .map_err(|e| Error::new("configure the process's terminal").because(e))?;
+                }
                 self.kept = Some(master);
                 Ok(())
             }
@@ -147,7 +152,7 @@ pub(crate) fn kill(process: &Cloned) {
 
 /// The id of the process that an intermediate one cloned.
 pub(crate) fn receive_announced(plan: &Plan, sync: BorrowedFd) -> Result<i32, Error> {
-    let Some((message, _)) = receive(sync)? else {
+    let Some(Heard { message, log, .. }) = receive(sync)? else {
         return Err(Error::new("the intermediate process died"));
     };
     let index = usize::from(message.step);
@@ -156,13 +161,21 @@ pub(crate) fn receive_announced(plan: &Plan, sync: BorrowedFd) -> Result<i32, Er
         (Doing::CloneFailed, _) => {
             Err(Error::new("clone3 in the user namespace").because(Reason(message.value)))
         }
-        (_, Some(step)) => Err(failure(plan, index, step, message)),
+        (_, Some(step)) => Err(failure(plan, index, step, message, &log)),
         _ => Err(Error::new("the intermediate process named a step that is not there")),
     }
 }
 
-fn receive(sync: BorrowedFd) -> Result<Option<(Message, Option<OwnedFd>)>, Error> {
-    let mut bytes = [0u8; 8];
+/// One message of the child, and what came with it.
+struct Heard {
+    message: Message,
+    /// What the kernel said about a file system.
+    log: String,
+    fd: Option<OwnedFd>,
+}
+
+fn receive(sync: BorrowedFd) -> Result<Option<Heard>, Error> {
+    let mut bytes = [0u8; 8 + LOG_MAX];
     let (len, fd) = match sys::message::receive(sync, &mut bytes) {
         // Messages of ours were not read before the end: so it is when a child dies early.
         Err(e) if e.raw_os_error() == Some(Errno::ECONNRESET as i32) => (0, None),
@@ -172,7 +185,11 @@ fn receive(sync: BorrowedFd) -> Result<Option<(Message, Option<OwnedFd>)>, Error
         return Ok(None);
     }
     let message = Message::from_bytes(&bytes[..len]).ok_or_else(|| Error::new("the child said nonsense"))?;
-    Ok(Some((message, fd)))
+    let log = String::from_utf8_lossy(bytes[..len].get(8..).unwrap_or_default());
+    // "e overlay: No changes allowed": the first letter is the level (fs/fs_context.c).
+    let log = log.trim_matches(['\0', '\n', ' ']);
+    let log = log.split_once(' ').filter(|(level, _)| level.len() == 1).map_or(log, |(_, text)| text);
+    Ok(Some(Heard { message, log: log.to_owned(), fd }))
 }
 
 /// A step by its number: those of the intermediate process come first.
@@ -184,25 +201,31 @@ fn step(plan: &Plan, index: usize) -> Option<&Step> {
 #[derive(Debug)]
 struct Reason(i32);
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let errno = Errno::from_raw(self.0);
+impl Reason {
+    fn text(errno: Errno) -> String {
         let text = errno.desc();
         let mut chars = text.chars();
         match chars.next() {
-            // "RFS specific error" and its like stay.
-            Some(first) if !chars.as_str().starts_with(char::is_uppercase) => {
-                write!(f, "{}{} ({errno:?})", first.to_lowercase(), chars.as_str())
+            // "I/O error" and its like stay.
+            Some(first) if chars.as_str().starts_with(char::is_lowercase) => {
+                format!("{}{}", first.to_lowercase(), chars.as_str())
             }
-            _ => write!(f, "{text} ({errno:?})"),
+            _ => text.to_owned(),
         }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errno = Errno::from_raw(self.0);
+        write!(f, "{} ({errno:?})", Reason::text(errno))
     }
 }
 
 impl std::error::Error for Reason {}
 
 /// Words the failure of a step.
-fn failure(plan: &Plan, index: usize, step: &Step, message: Message) -> Error {
+fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) -> Error {
     let errno = Errno::from_raw(message.value);
     let command = plan.args.first().map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
     match step {
@@ -219,27 +242,26 @@ fn failure(plan: &Plan, index: usize, step: &Step, message: Message) -> Error {
             let missing = errno == Errno::ENOENT;
             error.kind(if missing { ErrorKind::CommandNotFound } else { ErrorKind::CommandNotExecutable })
         }
+        // As the kernel's refusal reads in Go, and what it means, which its errno does not say.
         Step::Exec => {
-            let error = Error::new(match errno {
+            let text = Reason::text(errno);
+            let (hint, kind) = match errno {
                 Errno::ENOENT => {
-                    format!("exec {command}: its interpreter or loader is missing in the container")
+                    (" (its interpreter or loader is missing in the container)", ErrorKind::CommandNotFound)
                 }
-                Errno::ENOEXEC => {
-                    format!("exec {command}: not a program of this architecture, nor a script with a #! line")
-                }
-                _ => format!("exec {command}"),
-            });
-            let missing = errno == Errno::ENOENT;
-            error.because(Reason(message.value)).kind(if missing {
-                ErrorKind::CommandNotFound
-            } else {
-                ErrorKind::CommandNotExecutable
-            })
+                Errno::ENOEXEC => (
+                    " (no program for this architecture, nor a script with a #! line)",
+                    ErrorKind::CommandNotExecutable,
+                ),
+                _ => ("", ErrorKind::CommandNotExecutable),
+            };
+            Error::new(format!("exec {command}: {text}{hint}")).kind(kind)
         }
         step => {
             let doing = message.doing.text();
             let doing = if doing.is_empty() { String::new() } else { format!(": {doing}") };
-            Error::new(format!("step {index}: {step}{doing}")).because(Reason(message.value))
+            let log = if log.is_empty() { String::new() } else { format!(": {log}") };
+            Error::new(format!("step {index}: {step}{doing}{log}")).because(Reason(message.value))
         }
     }
 }
@@ -259,7 +281,16 @@ mod tests {
     fn failures_name_the_step_and_keep_the_errno() {
         let plan = Plan { steps: vec![Step::Session, Step::Umask(0o22)], ..Plan::default() };
         let message = Message { step: 1, doing: Doing::SetOption, value: 22 };
-        let error = failure(&plan, 1, &plan.steps[1], message);
-        assert_eq!(format!("{error:#}"), "step 1: umask 0022: set an option: invalid argument (EINVAL)");
+        let error = failure(&plan, 1, &plan.steps[1], message, "tmpfs: Unknown parameter 'x'");
+        let wanted =
+            "step 1: umask 0022: set an option: tmpfs: Unknown parameter 'x': invalid argument (EINVAL)";
+        assert_eq!(format!("{error:#}"), wanted);
     }
+}
+
+/// Switches off `\n` → `\r\n`.
+fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
+    let mut modes = tcgetattr(terminal)?;
+    modes.output_flags &= !OutputFlags::ONLCR;
+    tcsetattr(terminal, SetArg::TCSANOW, &modes)
 }

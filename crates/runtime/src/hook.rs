@@ -16,13 +16,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::Signal;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use oci::runtime::Hook;
 use serde::Serialize;
+use sys::wait::Ended;
 
 use crate::error::reason;
-use crate::{Error, Status, Stdio};
+use crate::{Error, Status, Stdio, seal};
 
 /// Longest piece of a hook's output that an error quotes, in bytes.
 const MAX_OUTPUT: u64 = 8 << 10;
@@ -52,6 +51,7 @@ pub(crate) fn run_here(kind: &str, hooks: &[Hook], state: &HookState<'_>) -> Res
         if let Some((name, args)) = hook.args().as_deref().and_then(<[String]>::split_first) {
             command.arg0(name).args(args);
         }
+        command.env_remove(seal::MARK);
         if let Some(env) = hook.env() {
             // Like every pair of environ(7), one without `=` is handed on by nobody: it names no value.
             command.env_clear().envs(env.iter().filter_map(|pair| pair.split_once('=')));
@@ -114,7 +114,7 @@ fn run(
         // It may have ended just now; then there is nothing left to kill.
         let _ = sys::pidfd::signal(pidfd.as_fd(), nix::libc::SIGKILL);
     }
-    let status = reap(pidfd.as_fd())?;
+    let ended = sys::wait::wait(pidfd.as_fd()).map_err(|e| Error::new("wait for a hook").because(e))?;
     if let (false, Some(timeout)) = (in_time, timeout) {
         let seconds = timeout.as_secs_f64();
         return Err(Error::new(format!(
@@ -122,11 +122,10 @@ fn run(
             hook.path()
         )));
     }
-    let how = match status {
-        WaitStatus::Exited(_, 0) => return Ok(()),
-        WaitStatus::Exited(_, code) => format!("exit status {code}"),
-        WaitStatus::Signaled(_, signal, _) => format!("signal: {}", signal_name(signal)),
-        other => format!("{other:?}"),
+    let how = match ended {
+        Ended::Exited(0) => return Ok(()),
+        Ended::Exited(code) => format!("exit status {code}"),
+        Ended::Killed(signal) => format!("killed by signal {signal}"),
     };
     Err(Error::new(format!("{:?}: {how}, output: {:?}", hook.path(), printed(&mut output))))
 }
@@ -154,19 +153,6 @@ fn wait_until_dead(pidfd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<b
             Err(e) => return Err(Error::new("wait for a hook").because(e)),
         }
     }
-}
-
-fn reap(pidfd: BorrowedFd<'_>) -> Result<WaitStatus, Error> {
-    loop {
-        match waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED) {
-            Err(Errno::EINTR) => {}
-            result => return result.map_err(|e| Error::new("wait for a hook").because(e)),
-        }
-    }
-}
-
-fn signal_name(signal: Signal) -> String {
-    signal.as_str().trim_start_matches("SIG").to_lowercase()
 }
 
 /// What the hook printed.

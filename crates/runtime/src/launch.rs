@@ -24,9 +24,10 @@ pub struct Request<'a> {
     pub plan: &'a Plan,
     /// A detached mount for the root file system ([`crate::args::Args::rootfs_given`]).
     pub rootfs: Option<OwnedFd>,
-    /// cgroup v2 directory to be born in (CLONE_INTO_CGROUP); v1 hierarchies are joined by the caller at
-    /// [`Barrier::Cgroup`].
+    /// cgroup v2 directory to be born in (CLONE_INTO_CGROUP).
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// `tasks` files of cgroup v1 hierarchies, which the process joins first of all ([`crate::cgroup::Cgroup::v1_tasks`]).
+    pub v1_tasks: Vec<OwnedFd>,
     /// A FIFO opened O_RDWR; the process reads one byte from it before execve ([`crate::args::Args::await_start`]).
     pub exec_fifo: Option<BorrowedFd<'a>>,
     /// The process's standard streams, when it has no terminal.
@@ -56,7 +57,7 @@ pub struct Launched {
     pub pid: i32,
     /// A pidfd of the process.
     pub pidfd: OwnedFd,
-    /// Master end of the terminal, with [`Console::Keep`].
+    /// Master end of the terminal, with [`Console::Keep`] or [`Console::Relay`].
     pub console: Option<OwnedFd>,
 }
 
@@ -73,6 +74,9 @@ pub fn launch(
     at: &mut dyn FnMut(At<'_>) -> Result<(), Error>,
 ) -> Result<Launched, Error> {
     let plan = request.plan;
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
     let console = connect(plan, &request.console)?;
     let mut files = prepare(plan, &mut request)?;
     let cgroup = request.cgroup;
@@ -103,7 +107,8 @@ pub fn launch(
     let sync = ours.ok_or_else(|| Error::new("the socket pair is gone"))?;
     let (process, sync) =
         if plan.trampoline.is_empty() { (cloned, sync) } else { arrive(plan, cloned, sync)? };
-    let mut conversation = Conversation { plan, sync, process, console, kept: None };
+    let relay = request.console == Console::Relay;
+    let mut conversation = Conversation { plan, sync, process, console, kept: None, relay };
     match conversation.hold(at) {
         Ok(()) => Ok(Launched {
             pid: conversation.process.pid,

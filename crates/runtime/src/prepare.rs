@@ -36,6 +36,7 @@ pub(crate) fn prepare(plan: &Plan, request: &mut Request) -> Result<Files, Error
     Ok(Files {
         slots: opened?,
         rootfs: request.rootfs.take(),
+        v1_tasks: std::mem::take(&mut request.v1_tasks),
         streams: [stdio.stdin.take(), stdio.stdout.take(), stdio.stderr.take()],
         fifo: fifo.map_err(|e| Error::new("duplicate the exec fifo").because(e))?,
         seccomp: plan.seccomp.as_ref().map(seccomp::compile).transpose()?,
@@ -50,8 +51,18 @@ type Failed = (Box<dyn std::error::Error + Send + Sync>, &'static str);
 fn open(what: &Open) -> Result<OwnedFd, Failed> {
     let plain = |e: std::io::Error| -> Failed { (e.into(), "") };
     match what {
-        Open::Namespace { path, foreign, .. } => {
+        Open::Namespace { kind, path, foreign, .. } => {
             let file = File::open(as_path(path)).map_err(plain)?;
+            match sys::clone::namespace_kind(file.as_fd()) {
+                Ok(found) if found == *kind => {}
+                Ok(_) => {
+                    return Err((
+                        std::io::Error::from_raw_os_error(nix::libc::EINVAL).into(),
+                        ": it is a namespace of another kind",
+                    ));
+                }
+                Err(e) => return Err((e.into(), ": it is no namespace")),
+            }
             if *foreign {
                 let own = std::fs::metadata("/proc/self/ns/net").map_err(plain)?;
                 let other = file.metadata().map_err(plain)?;

@@ -24,4 +24,7 @@ pub enum Console {
     Socket(PathBuf),
     /// Handed back to the caller.
     Keep,
+    /// Handed back to the caller, with the translation of line ends switched off (`\n` stays `\n`): for one that
+    /// relays it to a terminal which translates by itself, or to a file.
+    Relay,
 }

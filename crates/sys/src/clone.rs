@@ -112,3 +112,11 @@ pub fn unshare(kinds: u64) -> io::Result<()> {
     // SAFETY: one integer; namespaces don't affect memory safety.
     crate::check(unsafe { libc::unshare(kinds) }.into()).map(drop)
 }
+
+/// What kind of namespace `fd` is open on (NS_GET_NSTYPE of ioctl_ns(2)); ENOTTY: on none.
+pub fn namespace_kind(fd: BorrowedFd) -> io::Result<u64> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: takes no argument and answers with an integer.
+    let kind = crate::check(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) }.into())?;
+    u64::try_from(kind).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}

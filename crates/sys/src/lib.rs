@@ -8,8 +8,8 @@
 
 pub mod bpf;
 pub mod clone;
-pub mod init;
 pub mod dir;
+pub mod init;
 pub mod keyring;
 pub mod message;
 pub mod mount;

@@ -113,6 +113,46 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     .map(drop)
 }
 
+/// close_range(2): closes every descriptor from `first` on but `kept`, whoever owns it: only for a process whose next
+/// deed is to wait and then execve(2).
+pub fn close_from_but(first: u32, kept: std::os::fd::BorrowedFd) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let kept = libc::c_uint::try_from(kept.as_raw_fd()).expect("a borrowed descriptor is not negative");
+    let close = |from: libc::c_uint, to: libc::c_uint| {
+        // SAFETY: three integers; the caller's contract is that nothing of what is closed is used again.
+        crate::check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }).map(drop)
+    };
+    if kept > first {
+        close(first, kept - 1)?;
+    }
+    close(first.max(kept + 1), libc::c_uint::MAX)
+}
+
+/// Ends the process with status 128 + N on signals that end a process by default and are meant to be sent by others.
+/// execve(2) undoes it.
+pub fn exit_on_signals() -> io::Result<()> {
+    extern "C" fn exit(signal: libc::c_int) {
+        // SAFETY: _exit is async-signal-safe.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    let handler: extern "C" fn(libc::c_int) = exit;
+    for signal in [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGTERM,
+    ] {
+        // SAFETY: the handler has the signature that signal(2) wants and is async-signal-safe.
+        if unsafe { libc::signal(signal, handler as libc::sighandler_t) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Whether the working directory lies below the root directory: getcwd(2) begins a path outside with
 /// "(unreachable)", which libc's function hides.
 pub fn cwd_is_inside_root() -> io::Result<bool> {

@@ -14,24 +14,36 @@ pub enum Ended {
 
 /// Waits until the child of `pidfd` has ended, and reaps it.
 pub fn wait(pidfd: BorrowedFd) -> io::Result<Ended> {
+    #[allow(clippy::cast_sign_loss)] // descriptors are not negative
+    let number = pidfd.as_raw_fd() as libc::id_t;
     loop {
-        // SAFETY: siginfo_t is plain data, for which all zeros is a valid value.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        #[allow(clippy::cast_sign_loss)] // descriptors are not negative
-        let number = pidfd.as_raw_fd() as libc::id_t;
-        // SAFETY: the kernel writes one siginfo to the address, which is that of a live siginfo.
-        let ret = unsafe { libc::waitid(libc::P_PIDFD, number, &raw mut info, libc::WEXITED) };
-        match crate::check(i64::from(ret)) {
+        match waitid(libc::P_PIDFD, number, libc::WEXITED) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-            Ok(_) => {
-                // SAFETY: waitid has filled in the fields of SIGCHLD.
-                let status = unsafe { info.si_status() };
-                let exited = info.si_code == libc::CLD_EXITED;
-                return Ok(if exited { Ended::Exited(status) } else { Ended::Killed(status) });
-            }
+            result => return result.map(|(_, ended)| ended),
         }
     }
+}
+
+/// Reaps one child that has ended, whichever it is: its process id and its end; `None` when none has.
+pub fn reap_any() -> io::Result<Option<(i32, Ended)>> {
+    match waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG) {
+        Ok((0, _)) => Ok(None),
+        Ok(child) => Ok(Some(child)),
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The process id is 0 when nothing has ended (WNOHANG).
+fn waitid(kind: libc::idtype_t, number: libc::id_t, flags: i32) -> io::Result<(i32, Ended)> {
+    // SAFETY: siginfo_t is plain data, for which all zeros is a valid value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one siginfo to the address, which is that of a live siginfo.
+    crate::check(i64::from(unsafe { libc::waitid(kind, number, &raw mut info, flags) }))?;
+    // SAFETY: waitid has filled in the fields of SIGCHLD, or left all of them zero.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let exited = info.si_code == libc::CLD_EXITED;
+    Ok((pid, if exited { Ended::Exited(status) } else { Ended::Killed(status) }))
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ fn peer(bundle: &Bundle, name: &str) -> Command {
     if name == "crun" {
         // crun refuses a hybrid host whose v2 hierarchy holds a controller; in this mount namespace it seems to hold none.
         command = Command::new("unshare");
-        let hide = "f=/sys/fs/cgroup/unified/cgroup.controllers; [ ! -s $f ] || mount --bind \"$0\" $f; exec crun \"$@\"";
+        let hide = "f=/sys/fs/cgroup/unified/cgroup.controllers; [ ! -e $f ] || mount --bind \"$0\" $f; exec crun \"$@\"";
         let empty = bundle.world.path().join("no-controllers");
         fs::write(&empty, "").expect("writable");
         command.args(["--mount", "sh", "-euc", hide]).arg(empty);

@@ -6,6 +6,7 @@ mod bundle;
 mod clients;
 mod crash;
 mod demo;
+mod hostile_images;
 mod lifecycle;
 mod merged_root;
 mod run;
@@ -19,6 +20,7 @@ fn main() {
         lifecycle::CASES,
         clients::CASES,
         attacks::CASES,
+        hostile_images::CASES,
         merged_root::CASES,
         crash::CASES,
     ];

@@ -305,7 +305,7 @@ fn an_init_reaps_orphans_and_forwards_signals() {
 
 fn a_terminal_resizes_and_survives_an_interrupt() {
     let (world, image) = world();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/system/pty.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/system/terminal.py");
     let rcr = world.rcr();
     let mut command = Command::new("python3");
     command.arg(script).arg(rcr.get_program()).args(rcr.get_args());

@@ -47,7 +47,7 @@ impl Child<'_> {
 
     fn bind_device(&mut self, dir: BorrowedFd, name: &CStr, source: &Source) -> Result<(), Fail> {
         match source {
-            Source::Path(path) => self.bind_device_path(dir, name, path),
+            Source::Path(path) | Source::Either(path, _) => self.bind_device_path(dir, name, path),
             Source::Opened(slot, _) => {
                 let tree = self.take(*slot)?;
                 attach_device(dir, name, tree.as_fd())

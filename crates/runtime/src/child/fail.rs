@@ -1,6 +1,8 @@
-//! What the child says when it fails: the step, what the step was doing, and the errno, in 8 bytes.
+//! What the child says when it fails: the step, what the step was doing, and the errno, in 8 bytes; behind them what the
+//! kernel had to say about a file system's options, if anything.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
@@ -33,6 +35,7 @@ doing! {
     InsideProc = "the mount point is inside /proc",
     NotProc = "only procfs may be mounted on /proc",
     OverRoot = "the mount point is the root itself",
+    Mismatch = "are you trying to mount a directory onto a file (or vice-versa)?",
     NoType = "no such type of file system",
     SetOption = "set an option",
     MakeSuperblock = "make the file system",
@@ -68,16 +71,32 @@ doing! {
     CloneFailed = "clone3",
 }
 
+/// Room for the kernel's words; longer ones are cut.
+pub(crate) const LOG_MAX: usize = 96;
+
 /// A failed step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fail {
     pub(crate) doing: Doing,
     pub(crate) errno: i32,
+    /// What the kernel said, followed by zeros.
+    pub(crate) log: [u8; LOG_MAX],
 }
 
 impl Fail {
     pub(crate) fn new(doing: Doing, errno: Errno) -> Fail {
-        Fail { doing, errno: errno as i32 }
+        Fail::raw(doing, errno as i32)
+    }
+
+    fn raw(doing: Doing, errno: i32) -> Fail {
+        Fail { doing, errno, log: [0; LOG_MAX] }
+    }
+
+    /// Takes along what the kernel logged about the file system that `fs` configures.
+    pub(crate) fn with_log(mut self, fs: BorrowedFd) -> Fail {
+        // No data: ENODATA. The buffer stays as it is.
+        let _ = nix::unistd::read(fs, &mut self.log);
+        self
     }
 }
 
@@ -88,18 +107,14 @@ pub(crate) trait At<T> {
 
 impl<T> At<T> for io::Result<T> {
     fn at(self, doing: Doing) -> Result<T, Fail> {
-        self.map_err(|e| Fail { doing, errno: e.raw_os_error().unwrap_or(libc_eio()) })
+        self.map_err(|e| Fail::raw(doing, e.raw_os_error().unwrap_or(Errno::EIO as i32)))
     }
 }
 
 impl<T> At<T> for nix::Result<T> {
     fn at(self, doing: Doing) -> Result<T, Fail> {
-        self.map_err(|e| Fail { doing, errno: e as i32 })
+        self.map_err(|e| Fail::new(doing, e))
     }
-}
-
-fn libc_eio() -> i32 {
-    Errno::EIO as i32
 }
 
 /// One message of the child: the step it is about, and a failure or (0) an argument.

@@ -20,12 +20,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use sys::clone::{Options, clone3, namespace, setns, unshare};
+use sys::clone::{Options, clone3, setns, unshare};
 use sys::process::Strings;
 
 use crate::plan::{Barrier, Plan, Step};
 use crate::seccomp::Filter;
-use fail::{At, Doing, Fail, Message};
+use fail::{At, Doing, Fail, LOG_MAX, Message};
 
 /// Exit status of a process that could not be set up, as runc's init has it.
 const FAILED: i32 = 255;
@@ -40,6 +40,8 @@ pub(crate) struct Files {
     pub(crate) slots: Vec<Option<OwnedFd>>,
     /// [`crate::launch::Request::rootfs`].
     pub(crate) rootfs: Option<OwnedFd>,
+    /// [`crate::launch::Request::v1_tasks`].
+    pub(crate) v1_tasks: Vec<OwnedFd>,
     /// New standard streams.
     pub(crate) streams: [Option<OwnedFd>; 3],
     /// The exec FIFO.
@@ -85,8 +87,7 @@ pub(crate) fn run(steps: &[Step], first: usize, files: &mut Files, sync: Borrowe
 pub(crate) fn bounce(plan: &Plan, files: &mut Files, sync: BorrowedFd) -> i32 {
     let mut at = 0;
     let mut child = Child::new(&plan.trampoline, files, sync);
-    // Non-dumpable from the start, as the real process: it is in the container's user namespace for a moment.
-    if let Err(fail) = sys::process::set_undumpable().at(Doing::Call).and_then(|()| child.go(&mut at)) {
+    if let Err(fail) = child.go(&mut at) {
         child.report(at, fail);
         return FAILED;
     }
@@ -128,9 +129,6 @@ impl<'a> Child<'a> {
     }
 
     fn prologue(&mut self) -> Result<(), Fail> {
-        // Container processes that share the pid namespace must not reach the host through /proc/PID of this one
-        // (CVE-2016-9962). Without effect on the user's program: execve resets it.
-        sys::process::set_undumpable().at(Doing::Call)?;
         sys::process::reset_signals().at(Doing::Call)?;
         // Modes of what is made are exact; the user's umask is a step.
         nix::sys::stat::umask(Mode::empty());
@@ -141,6 +139,8 @@ impl<'a> Child<'a> {
     fn step(&mut self, at: usize, step: &Step) -> Result<(), Fail> {
         match step {
             Step::Barrier(barrier) => self.barrier(at, *barrier),
+            Step::Undumpable => sys::process::set_undumpable().at(Doing::Call),
+            Step::JoinCgroups => self.join_cgroups(),
             Step::Session => nix::unistd::setsid().map(drop).at(Doing::Call),
             Step::Join(kind, slot, _) => {
                 let fd = self.take(*slot)?;
@@ -158,7 +158,7 @@ impl<'a> Child<'a> {
             Step::Keyring(name, grant) => self.join_keyring(name, *grant),
             Step::Loopback => sys::process::loopback_up().at(Doing::Call),
             Step::TimeOffsets(offsets) => self.enter_time(offsets),
-            Step::CgroupNamespace => unshare(namespace::CGROUP).at(Doing::Call),
+            Step::Create(kinds) => unshare(*kinds).at(Doing::Call),
             Step::Proc { own } => self.open_proc(*own),
             Step::Propagate(change) | Step::RootPropagation(change) => self.propagate_slash(*change),
             Step::PrivateParent(candidates) => self.make_parent_private(candidates),
@@ -210,7 +210,7 @@ impl<'a> Child<'a> {
             Step::Ambient(raise) => self.set_ambient(*raise),
             Step::DeathSignal(signal) => sys::process::set_parent_death_signal(*signal).at(Doing::Call),
             Step::Find(candidates) => self.find(candidates),
-            Step::AwaitStart => self.await_start(at),
+            Step::AwaitStart(kept) => self.await_start(at, *kept),
             Step::Exec => self.exec(),
         }
     }
@@ -265,6 +265,15 @@ impl<'a> Child<'a> {
         sys::message::send(self.sync, &message.to_bytes(), Some(fd)).at(Doing::SendTerminal)
     }
 
+    /// A thread that writes 0 to a `tasks` file moves itself, which takes no lock of all processes; a parent that moves
+    /// it waits for an RCU grace period, which can be ten milliseconds.
+    fn join_cgroups(&mut self) -> Result<(), Fail> {
+        for file in &self.files.v1_tasks {
+            nix::unistd::write(file, b"0").at(Doing::Call)?;
+        }
+        Ok(())
+    }
+
     fn load_seccomp(&mut self, at: usize) -> Result<(), Fail> {
         let Some(filter) = &self.files.seccomp else { return Ok(()) };
         let listener = sys::seccomp::load(&filter.program, filter.flags).at(Doing::Call)?;
@@ -277,10 +286,15 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    fn await_start(&mut self, at: usize) -> Result<(), Fail> {
+    /// Waits for the byte that start writes. An exec, or a process that shares the pid namespace, may look at what this
+    /// one has open meanwhile: nothing but the FIFO and what the program gets. It is the init of a pid namespace, which
+    /// signals without a handler do not reach, and shall end when asked to nevertheless.
+    fn await_start(&mut self, at: usize, kept: u32) -> Result<(), Fail> {
         let fifo = self.files.fifo.as_ref().ok_or(Fail::new(Doing::Call, Errno::EBADF))?;
+        sys::process::exit_on_signals().at(Doing::Call)?;
         self.reached(at, 0)?;
         self.started = true;
+        sys::process::close_from_but(kept, fifo.as_fd()).at(Doing::Call)?;
         let mut byte = [0u8; 1];
         loop {
             match nix::unistd::read(fifo, &mut byte) {
@@ -313,6 +327,9 @@ impl<'a> Child<'a> {
         }
         let message =
             Message { step: u16::try_from(at).unwrap_or(u16::MAX), doing: fail.doing, value: fail.errno };
-        let _ = sys::message::send(self.sync, &message.to_bytes(), None);
+        let mut bytes = [0u8; 8 + LOG_MAX];
+        bytes[..8].copy_from_slice(&message.to_bytes());
+        bytes[8..].copy_from_slice(&fail.log);
+        let _ = sys::message::send(self.sync, &bytes, None);
     }
 }

@@ -9,7 +9,7 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use sys::mount::{self as api, SetAttr, attr};
 
 use super::fail::{At, Doing, Fail};
-use super::target::{self, open_target};
+use super::target::{self, Opened, open_target};
 use super::{Child, copy};
 use crate::plan::{Bind, BindAttr, Mount, OnProc, Place, Propagation, Root, RootSource, Source};
 
@@ -37,14 +37,14 @@ impl Child<'_> {
 
     pub(super) fn mount(&mut self, mount: &Mount) -> Result<(), Fail> {
         let place = open_target(self.root()?, &mount.target, true)?;
-        match new_mount(self.root()?, mount, place.as_fd()) {
+        match new_mount(self.root()?, mount, &place) {
             Err(Fail { errno, .. })
                 if mount.instead.is_some() && [Errno::EPERM as i32, Errno::EBUSY as i32].contains(&errno) =>
             {
                 let source = mount.instead.as_deref().ok_or(Fail::new(Doing::OpenSource, Errno::EINVAL))?;
                 let tree = api::open_tree_clone(AT_FDCWD, source, true).at(Doing::OpenSource)?;
                 set_bind_attr(tree.as_fd(), BindAttr { set: mount.attr, clear: 0, times: false })?;
-                api::move_mount(tree.as_fd(), place.as_fd()).at(Doing::Attach)?;
+                api::move_mount(tree.as_fd(), place.fd.as_fd()).at(Doing::Attach)?;
                 propagate(tree.as_fd(), &mount.propagation)
             }
             other => other,
@@ -56,6 +56,13 @@ impl Child<'_> {
             Source::Path(path) => {
                 api::open_tree_clone(AT_FDCWD, path, bind.recursive).at(Doing::OpenSource)?
             }
+            Source::Either(first, second) => match api::open_tree_clone(AT_FDCWD, first, bind.recursive) {
+                Err(e) if e.raw_os_error() == Some(Errno::ENOENT as i32) => {
+                    api::open_tree_clone(AT_FDCWD, second, bind.recursive)
+                }
+                other => other,
+            }
+            .at(Doing::OpenSource)?,
             Source::Opened(slot, _) => self.take(*slot)?,
         };
         if bind.target.proc == OnProc::Only && !target::is_on_proc(&tree).at(Doing::OpenSource)? {
@@ -66,7 +73,7 @@ impl Child<'_> {
         if let Some(wanted) = bind.attr {
             set_bind_attr(tree.as_fd(), wanted)?;
         }
-        api::move_mount(tree.as_fd(), place.as_fd()).at(Doing::Attach)?;
+        api::move_mount(tree.as_fd(), place.fd.as_fd()).at(Doing::Attach)?;
         propagate(tree.as_fd(), &bind.propagation)?;
         if let Some(change) = bind.recursive_attr {
             api::mount_setattr(tree.as_fd(), true, change, None).at(Doing::SetRecursive)?;
@@ -155,7 +162,8 @@ impl Child<'_> {
     }
 }
 
-fn new_mount(root: BorrowedFd, mount: &Mount, place: BorrowedFd) -> Result<(), Fail> {
+fn new_mount(root: BorrowedFd, mount: &Mount, opened: &Opened) -> Result<(), Fail> {
+    let place = opened.fd.as_fd();
     if let Some((flags, data)) = &mount.long {
         return long_mount(root, mount, place, *flags, data);
     }
@@ -163,13 +171,11 @@ fn new_mount(root: BorrowedFd, mount: &Mount, place: BorrowedFd) -> Result<(), F
     if !mount.source.is_empty() {
         api::fsconfig_string(fs.as_fd(), c"source", &mount.source).at(Doing::SetOption)?;
     }
-    if mount.keep_mode {
-        let mut text = [0u8; 5];
-        let mode = nix::sys::stat::fstat(place).at(Doing::OpenTarget)?.st_mode;
-        api::fsconfig_string(fs.as_fd(), c"mode", octal(mode & 0o7777, &mut text)).at(Doing::SetOption)?;
+    if let (true, Some(mode)) = (mount.keep_mode, opened.mode) {
+        api::fsconfig_string(fs.as_fd(), c"mode", octal(mode, &mut [0; 5])).at(Doing::SetOption)?;
     }
     set_options(fs.as_fd(), mount)?;
-    api::fsconfig_create(fs.as_fd()).at(Doing::MakeSuperblock)?;
+    api::fsconfig_create(fs.as_fd()).at(Doing::MakeSuperblock).map_err(|fail| fail.with_log(fs.as_fd()))?;
     let tree = api::fsmount(fs.as_fd(), mount.attr).at(Doing::MakeMount)?;
     if mount.copy_up {
         copy::copy_directory(place, tree.as_fd()).at(Doing::CopyUp)?;
@@ -198,7 +204,8 @@ fn set_options(fs: BorrowedFd, mount: &Mount) -> Result<(), Fail> {
             Some(value) => api::fsconfig_string(fs, key, value),
             None => api::fsconfig_flag(fs, key),
         }
-        .at(Doing::SetOption)?;
+        .at(Doing::SetOption)
+        .map_err(|fail| fail.with_log(fs))?;
     }
     Ok(())
 }

@@ -42,28 +42,39 @@ pub(super) fn is_on_proc(fd: impl AsFd) -> Result<bool, Errno> {
     Ok(fstatfs(fd)?.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
+/// A mount point that was opened.
+pub(super) struct Opened {
+    pub(super) fd: OwnedFd,
+    /// The permission bits of what was there before; `None` if it had to be made.
+    pub(super) mode: Option<u32>,
+}
+
 /// Opens a mount point, making it (as a directory or an empty file) if nothing is there.
-pub(super) fn open_target(root: BorrowedFd, target: &Place, directory: bool) -> Result<OwnedFd, Fail> {
+pub(super) fn open_target(root: BorrowedFd, target: &Place, directory: bool) -> Result<Opened, Fail> {
     let mut flags = OFlag::O_PATH;
     if target.no_link {
         flags |= OFlag::O_NOFOLLOW;
     }
-    let fd = match open(root, &target.path, flags) {
-        Err(Errno::ENOENT) => make(root, &target.path, directory).at(Doing::MakeTarget)?,
-        other => other.at(Doing::OpenTarget)?,
+    let (fd, made) = match open(root, &target.path, flags) {
+        Err(Errno::ENOENT) => (make(root, &target.path, directory).at(Doing::MakeTarget)?, true),
+        other => (other.at(Doing::OpenTarget)?, false),
     };
-    if target.no_link && !is_directory(&fd).at(Doing::OpenTarget)? {
+    let there = nix::sys::stat::fstat(&fd).at(Doing::OpenTarget)?;
+    let is_directory = kind(&there) == SFlag::S_IFDIR;
+    if target.no_link && !is_directory {
         return Err(Fail::new(Doing::NotOrdinary, Errno::ENOTDIR));
+    }
+    if directory != is_directory {
+        return Err(Fail::new(Doing::Mismatch, Errno::ENOTDIR));
     }
     if target.proc == OnProc::Refuse && is_on_proc(&fd).at(Doing::OpenTarget)? {
         return Err(Fail::new(Doing::InsideProc, Errno::EPERM));
     }
-    let (there, top) = (nix::sys::stat::fstat(&fd), nix::sys::stat::fstat(root));
-    let (there, top) = (there.at(Doing::OpenTarget)?, top.at(Doing::OpenTarget)?);
+    let top = nix::sys::stat::fstat(root).at(Doing::OpenTarget)?;
     if (there.st_dev, there.st_ino) == (top.st_dev, top.st_ino) {
         return Err(Fail::new(Doing::OverRoot, Errno::EPERM));
     }
-    Ok(fd)
+    Ok(Opened { fd, mode: (!made).then_some(there.st_mode & 0o7777) })
 }
 
 /// Makes every missing component of `path`, the last one as a directory or an empty file, and opens the last.

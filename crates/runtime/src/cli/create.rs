@@ -7,7 +7,7 @@ use super::flags::{Flag, Parsed};
 use super::global::{Global, absolute};
 use super::{Command, foreground, id_of, invalid, listen};
 use crate::lifecycle::{self, CreateOptions};
-use crate::{Console, Error, Spec, Stdio, spec};
+use crate::{Console, Error, Spec, spec};
 
 const ARGUMENTS: &str = "<container-id>\n\n\
     Where \"<container-id>\" is your name for the instance of the container that you are starting. The name must be\n\
@@ -42,6 +42,7 @@ pub(crate) const CREATE: Command = Command {
     arity: (1, 1),
     stop_after: usize::MAX,
     failure: 1,
+    enters: true,
     run: create,
 };
 
@@ -65,19 +66,20 @@ pub(crate) const RUN: Command = Command {
     arity: (1, 1),
     stop_after: usize::MAX,
     failure: 1,
+    enters: true,
     run,
 };
 
 fn create(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
     let start = Start::read(parsed, true)?;
-    lifecycle::create(start.options(global, start.detached_console()?)?)?;
+    lifecycle::create(start.options(global, start.detached_console()?))?;
     Ok(0)
 }
 
 fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
-    let start = Start::read(parsed, parsed.on("detach"))?;
+    let mut start = Start::read(parsed, parsed.on("detach"))?;
     if start.detach {
-        let created = lifecycle::run(start.options(global, start.detached_console()?)?)?;
+        let created = lifecycle::run(start.options(global, start.detached_console()?))?;
         if let (Some(notify), Some(host)) = (&created.notify, notify_host()) {
             notify.forward(&host, created.pid, created.pidfd.as_fd())?;
         }
@@ -86,9 +88,12 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
     if start.console_socket.is_some() {
         return Err(invalid("cannot use console socket if runc will not detach or allocate tty"));
     }
-    let console = if start.terminal() { Console::Keep } else { Console::None };
+    let console = if start.terminal() { Console::Relay } else { Console::None };
     let foreground = foreground::prepare(start.terminal(), !parsed.on("no-subreaper"))?;
-    let options = start.options(global, console)?;
+    if let Some(process) = start.spec.process_mut() {
+        foreground.size(process);
+    }
+    let options = start.options(global, console);
     let code = lifecycle::run(options).and_then(|created| foreground.attend(created));
     match (&code, parsed.on("keep")) {
         // A failed run has left nothing; a failure to attend has.
@@ -142,14 +147,9 @@ impl Start {
         detached_console(self.terminal(), self.console_socket.as_deref())
     }
 
-    fn options<'a>(&'a self, global: &'a Global, console: Console) -> Result<CreateOptions<'a>, Error> {
-        Ok(CreateOptions {
-            root: &global.root,
-            id: &self.id,
-            bundle: &self.bundle,
+    fn options<'a>(&'a self, global: &'a Global, console: Console) -> CreateOptions<'a> {
+        CreateOptions {
             spec: Some(self.spec.clone()),
-            rootfs: None,
-            stdio: Stdio::default(),
             console,
             pid_file: self.pid_file.as_deref(),
             pidfd_socket: self.pidfd_socket.as_deref(),
@@ -157,11 +157,11 @@ impl Start {
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
             listen_fds: self.listen_fds,
-            parent_death_signal: None,
             systemd_cgroup: global.systemd_cgroup,
             notify_socket: notify_host().is_some(),
             rootless: global.rootless,
-        })
+            ..CreateOptions::new(&global.root, &self.id, &self.bundle)
+        }
     }
 }
 

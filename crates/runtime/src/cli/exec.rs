@@ -12,7 +12,7 @@ use super::flags::{Flag, Parsed};
 use super::global::{Global, absolute};
 use super::{Command, foreground, id_of, invalid, listen};
 use crate::lifecycle::{self, ExecOptions};
-use crate::{Console, Error, Stdio};
+use crate::{Console, Error};
 
 /// Longest process.json that is read, in bytes.
 const MAX_PROCESS: u64 = 16 << 20;
@@ -55,6 +55,7 @@ pub(crate) const COMMAND: Command = Command {
     arity: (1, usize::MAX),
     stop_after: 1,
     failure: 255,
+    enters: true,
     run,
 };
 
@@ -69,29 +70,26 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
         (false, _) if console_socket.is_some() => {
             return Err(invalid("cannot use console socket if runc will not detach or allocate tty"));
         }
-        (false, true) => Console::Keep,
+        (false, true) => Console::Relay,
         (false, false) => Console::None,
     };
     let (pid_file, pidfd_socket) =
         (path("pid-file").as_deref().map(absolute).transpose()?, path("pidfd-socket"));
-    let options = ExecOptions {
-        root: &global.root,
-        id: &id,
-        process,
-        stdio: Stdio::default(),
+    let mut options = ExecOptions {
         console,
         pid_file: pid_file.as_deref(),
         pidfd_socket: pidfd_socket.as_deref(),
         preserve_fds: listen::preserved(0, parsed.number("preserve-fds").map_err(invalid)?)?,
-        parent_death_signal: None,
         cgroups: cgroups(&parsed.texts("cgroup").map_err(invalid)?)?,
         ignore_paused: parsed.on("ignore-paused"),
+        ..ExecOptions::new(&global.root, &id, process)
     };
     if detach {
         lifecycle::exec(options)?;
         return Ok(0);
     }
     let foreground = foreground::prepare(terminal, false)?;
+    foreground.size(&mut options.process);
     foreground.attend(lifecycle::exec(options)?)
 }
 

@@ -13,11 +13,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use oci::runtime::{BoxBuilder, Process};
+use sys::wait::Ended;
 
 use super::create::notify_host;
-use super::terminal::{Terminal, leave_line_ends};
+use super::terminal::Terminal;
 use crate::Error;
 use crate::lifecycle::Created;
 
@@ -42,11 +43,18 @@ pub(crate) fn prepare(terminal: bool, subreaper: bool) -> Result<Foreground, Err
 }
 
 impl Foreground {
+    /// Lets the process find its terminal in the size of the user's from the beginning.
+    pub(crate) fn size(&self, process: &mut Process) {
+        if let Some(size) = self.terminal.as_ref().and_then(Terminal::size) {
+            let builder = BoxBuilder::default().height(size.rows).width(size.columns);
+            process.set_console_size(builder.build().ok());
+        }
+    }
+
     /// Hands signals and terminal on until the process ends, and returns its exit code (128+N for signal N).
     pub(crate) fn attend(mut self, created: Created) -> Result<u8, Error> {
         let mut relay = match (&mut self.terminal, created.console) {
             (Some(terminal), Some(master)) => {
-                leave_line_ends(master.as_fd())?;
                 terminal.resize(master.as_fd());
                 terminal.make_raw()?;
                 Some(Relay::new(master)?)
@@ -122,15 +130,13 @@ impl Foreground {
 /// Collects every child that ended, orphans of the container too; the exit code of `pid` if it is one of them.
 fn reap(pid: i32) -> Option<u8> {
     let mut code = None;
-    while let Ok(status) = waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-        let (ended, its_code) = match status {
-            WaitStatus::Exited(ended, its_code) => (ended, its_code),
-            WaitStatus::Signaled(ended, signal, _) => (ended, 128 + signal as i32),
-            WaitStatus::StillAlive => break,
-            _ => continue,
-        };
-        if ended.as_raw() == pid {
-            code = Some(u8::try_from(its_code & 0xff).unwrap_or(u8::MAX));
+    while let Ok(Some((ended, how))) = sys::wait::reap_any() {
+        if ended == pid {
+            let number = match how {
+                Ended::Exited(number) => number,
+                Ended::Killed(signal) => 128 + signal,
+            };
+            code = Some(u8::try_from(number).unwrap_or(u8::MAX));
         }
     }
     code

@@ -77,7 +77,7 @@ impl Log {
 /// Events become lines; spans are not used here.
 impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.is_event()
+        !metadata.is_span()
     }
 
     fn event(&self, event: &tracing::Event<'_>) {

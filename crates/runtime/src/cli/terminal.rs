@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use sys::tty::Size;
 
 use crate::Error;
 
@@ -39,7 +40,7 @@ impl Terminal {
     }
 
     /// Lets every key through to the container, which has a line discipline of its own. Output processing stays on:
-    /// the container's side leaves the line ends to this one, see [`leave_line_ends`].
+    /// the container's side leaves the line ends to this one ([`crate::Console::Relay`]).
     pub(crate) fn make_raw(&mut self) -> Result<(), Error> {
         let fail = |e| Error::new("failed to set the terminal to raw mode").because(e);
         let original = tcgetattr(&self.fd).map_err(fail)?;
@@ -49,6 +50,11 @@ impl Terminal {
         tcsetattr(&self.fd, SetArg::TCSANOW, &raw).map_err(fail)?;
         self.original = Some(original);
         Ok(())
+    }
+
+    /// How large it is, if it can be told.
+    pub(crate) fn size(&self) -> Option<Size> {
+        sys::tty::size(self.fd.as_fd()).ok()
     }
 
     /// Gives the container's terminal the size of this one.
@@ -65,12 +71,4 @@ impl Drop for Terminal {
             let _ = tcsetattr(&self.fd, SetArg::TCSANOW, original);
         }
     }
-}
-
-/// Switches off `\n` → `\r\n` on the container's terminal, so that its output can be a file as well as a terminal.
-pub(crate) fn leave_line_ends(container: BorrowedFd<'_>) -> Result<(), Error> {
-    let fail = |e| Error::new("configure the container's terminal").because(e);
-    let mut termios = tcgetattr(container).map_err(fail)?;
-    termios.output_flags &= !OutputFlags::ONLCR;
-    tcsetattr(container, SetArg::TCSANOW, &termios).map_err(fail)
 }

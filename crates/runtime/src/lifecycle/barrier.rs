@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use nix::unistd::Pid;
 use oci::runtime::{Hooks, LinuxResources};
 
 use super::create::Design;
@@ -29,11 +28,7 @@ impl Barriers<'_> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
             Barrier::IdMap => Ok(()),
-            Barrier::Cgroup => {
-                let in_v2 = self.cgroup.v2_dir().is_some();
-                self.cgroup.join(Pid::from_raw(at.pid), in_v2)?;
-                self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources))
-            }
+            Barrier::Cgroup => self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources)),
             Barrier::RuntimeHooks => {
                 // nvidia's prestart hook adds device rules of its own: ours must be there before and never after.
                 self.set_devices()?;

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::geteuid;
 use oci::runtime::{Hooks, LinuxNamespaceType};
 
@@ -199,6 +198,7 @@ fn start_init(
         plan: &design.plan,
         rootfs: options.rootfs,
         cgroup: cgroup.v2_dir(),
+        v1_tasks: cgroup.v1_tasks()?,
         exec_fifo: fifo.as_ref().map(AsFd::as_fd),
         stdio: options.stdio,
         console: options.console,
@@ -240,5 +240,5 @@ pub(crate) fn log_plan(plan: &Plan) {
 pub(crate) fn kill_and_reap(pidfd: BorrowedFd<'_>) {
     // Both fail only for a process that is gone already.
     let _ = sys::pidfd::signal(pidfd, nix::libc::SIGKILL);
-    let _ = waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED);
+    let _ = sys::wait::wait(pidfd);
 }

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Pid;
 use oci::runtime::Process;
 
 use super::barrier::send_listener;
@@ -13,7 +12,6 @@ use super::kill::open_init;
 use super::record::Record;
 use super::{Created, ExecOptions};
 use crate::args::Args;
-use crate::cgroup::Cgroup;
 use crate::host::Host;
 use crate::launch::{At, Request, launch};
 use crate::plan::{self, Barrier, Target};
@@ -67,12 +65,12 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
         plan: &plan,
         rootfs: None,
         cgroup: cgroup.v2_dir(),
+        v1_tasks: cgroup.v1_tasks()?,
         exec_fifo: None,
         stdio: options.stdio,
         console: options.console,
     };
-    let in_v2 = request.cgroup.is_some();
-    let launched = launch(request, &mut |at| answer(&at, &record, &spec, &cgroup, in_v2, init.as_fd()))?;
+    let launched = launch(request, &mut |at| answer(&at, &record, &spec, init.as_fd()))?;
     let created =
         Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify: None };
     if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket) {
@@ -87,20 +85,12 @@ fn read_spec(directory: &Directory) -> Result<Spec, Error> {
     spec::parse(&json)
 }
 
-fn answer(
-    at: &At<'_>,
-    record: &Record,
-    spec: &Spec,
-    cgroup: &Cgroup,
-    in_v2: bool,
-    init: BorrowedFd<'_>,
-) -> Result<(), Error> {
+fn answer(at: &At<'_>, record: &Record, spec: &Spec, init: BorrowedFd<'_>) -> Result<(), Error> {
     match at.barrier {
         Barrier::Cgroup => {
             // The namespaces have been opened by now: they were this container's if its init still lives.
             sys::pidfd::signal(init, 0)
-                .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))?;
-            cgroup.join(Pid::from_raw(at.pid), in_v2)
+                .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))
         }
         Barrier::SeccompFd => send_listener(record, spec, at, Status::Running),
         _ => Ok(()),

@@ -45,6 +45,7 @@ pub(crate) fn run_inside(
             plan: &plan,
             rootfs: None,
             cgroup: None,
+            v1_tasks: Vec::new(),
             exec_fifo: None,
             stdio,
             console: Console::None,

@@ -76,6 +76,31 @@ pub struct CreateOptions<'a> {
     pub rootless: Option<bool>,
 }
 
+impl<'a> CreateOptions<'a> {
+    /// What `create --bundle BUNDLE ID` asks for: everything else as usual. Set what differs.
+    pub fn new(root: &'a Path, id: &'a str, bundle: &'a Path) -> CreateOptions<'a> {
+        CreateOptions {
+            root,
+            id,
+            bundle,
+            spec: None,
+            rootfs: None,
+            stdio: Stdio::default(),
+            console: Console::None,
+            pid_file: None,
+            pidfd_socket: None,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            listen_fds: 0,
+            parent_death_signal: None,
+            systemd_cgroup: false,
+            notify_socket: false,
+            rootless: None,
+        }
+    }
+}
+
 /// A process that was just created: a container's init or one more inside it.
 #[derive(Debug)]
 pub struct Created {
@@ -114,4 +139,23 @@ pub struct ExecOptions<'a> {
     pub cgroups: BTreeMap<String, String>,
     /// Also exec when the container is paused.
     pub ignore_paused: bool,
+}
+
+impl<'a> ExecOptions<'a> {
+    /// Runs `process` in container `id` with everything else as usual. Set what differs.
+    pub fn new(root: &'a Path, id: &'a str, process: Process) -> ExecOptions<'a> {
+        ExecOptions {
+            root,
+            id,
+            process,
+            stdio: Stdio::default(),
+            console: Console::None,
+            pid_file: None,
+            pidfd_socket: None,
+            preserve_fds: 0,
+            parent_death_signal: None,
+            cgroups: BTreeMap::new(),
+            ignore_paused: false,
+        }
+    }
 }

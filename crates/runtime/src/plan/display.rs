@@ -56,7 +56,7 @@ const CAPABILITIES: [&str; 41] = [
     "checkpoint_restore",
 ];
 
-fn capabilities(set: u64) -> String {
+pub(super) fn capabilities(set: u64) -> String {
     let named = |(number, name): (usize, &&'static str)| (set & 1 << number != 0).then_some(*name);
     let names: Vec<_> = CAPABILITIES.iter().enumerate().filter_map(named).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(",") }
@@ -150,6 +150,7 @@ impl Display for Source {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Source::Path(path) | Source::Opened(_, path) => f.write_str(&text(path)),
+            Source::Either(first, second) => write!(f, "{} (or else {})", text(first), text(second)),
         }
     }
 }
@@ -195,6 +196,8 @@ impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Step::Barrier(barrier) => write!(f, "wait for the parent: {barrier}"),
+            Step::Undumpable => f.write_str("become undumpable"),
+            Step::JoinCgroups => f.write_str("join cgroups"),
             Step::Session => f.write_str("start a session"),
             Step::Join(kind, _, path) => write!(f, "join {} namespace {}", name(*kind), text(path)),
             Step::JoinProcess(kinds, _, pid) => {
@@ -207,7 +210,7 @@ impl Display for Step {
             Step::TimeOffsets(offsets) => {
                 write!(f, "create time namespace ({})", text(offsets).trim_end().replace('\n', ", "))
             }
-            Step::CgroupNamespace => f.write_str("create cgroup namespace"),
+            Step::Create(kinds) => write!(f, "create {} namespace", names(*kinds)),
             Step::Proc { own: true } => f.write_str("open an own procfs"),
             Step::Proc { own: false } => f.write_str("open the host's procfs"),
             Step::Propagate(change) => write!(f, "make all mounts {}", propagation_word(*change)),
@@ -288,7 +291,7 @@ impl Display for Step {
                     if paths.is_empty() { "nothing: no PATH".into() } else { paths.join(", ") }
                 )
             }
-            Step::AwaitStart => f.write_str("wait for start"),
+            Step::AwaitStart(_) => f.write_str("wait for start"),
             Step::Exec => f.write_str("exec"),
         }
     }
@@ -316,7 +319,9 @@ impl Display for Tree {
 impl Display for Open {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Open::Namespace { kind, path, .. } => write!(f, "{} namespace {}", name(*kind), text(path)),
+            Open::Namespace { kind, path, index, .. } => {
+                write!(f, "{} namespace linux.namespaces[{index}].path {}", name(*kind), text(path))
+            }
             Open::Process(pid) => write!(f, "process {pid}"),
             Open::ProcessRoot(pid) => write!(f, "root of process {pid}"),
             Open::Tree(tree) => write!(f, "{tree}"),
@@ -340,6 +345,9 @@ impl Display for IdMaps {
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
         writeln!(f, "parent")?;
         for open in &self.opens {
             writeln!(f, "  open {open}")?;

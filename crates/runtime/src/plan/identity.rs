@@ -185,7 +185,8 @@ impl Planner<'_> {
                 MemoryPolicyFlagType::MpolFNumaBalancing => 1 << 13,
             }
         });
-        let nodes = cpu_list("linux.memoryPolicy.nodes", policy.nodes().as_deref().unwrap_or(""))?;
+        let nodes = cpu_list("linux.memoryPolicy.nodes", policy.nodes().as_deref().unwrap_or(""))
+            .map_err(|e| invalid("invalid memory policy nodes", e))?;
         self.steps.push(Step::MemoryPolicy(mode | flags, nodes));
         Ok(())
     }
@@ -229,7 +230,7 @@ impl Planner<'_> {
             self.steps.push(Step::Seccomp);
         }
         if self.args.await_start {
-            self.steps.push(Step::AwaitStart);
+            self.steps.push(Step::AwaitStart(3 + self.args.preserve_fds));
         }
         self.steps.push(Step::Exec);
         Ok(())
@@ -243,11 +244,19 @@ impl Planner<'_> {
             .or_else(|| self.spec.process().as_ref().and_then(|own| own.capabilities().as_ref()));
         // What this host cannot give is left out, as other runtimes do; a new user namespace has everything.
         let available = if self.namespaces.has(USER) { u64::MAX } else { self.host.capabilities };
-        let mask = |set: &Option<CapabilitySet>| {
-            let all = set.iter().flatten().fold(0, |sum, cap| sum | 1 << capability_number(*cap));
-            all & available & self.host.known_capabilities
+        let available = available & self.host.known_capabilities;
+        let all = |set: &Option<CapabilitySet>| {
+            set.iter().flatten().fold(0u64, |sum, cap| sum | 1 << capability_number(*cap))
         };
+        let mask = |set: &Option<CapabilitySet>| all(set) & available;
         if let Some(sets) = sets {
+            let missing = all(sets.bounding()) | all(sets.permitted()) & !available;
+            if missing & !available != 0 {
+                let names = super::display::capabilities(missing & !available);
+                let warning =
+                    format!("process.capabilities: ignoring unknown or unavailable capabilities: {names}");
+                self.plan.warnings.push(warning);
+            }
             self.steps.push(Step::Bounding(mask(sets.bounding()) | !self.host.known_capabilities));
         }
         self.steps.push(Step::StdioOwner(user.uid()));

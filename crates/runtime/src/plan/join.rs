@@ -101,9 +101,8 @@ pub fn hook(
 impl Planner<'_> {
     /// Joins every namespace that the container does not share with the host.
     fn join(&mut self, joined: Target) -> Result<(), Error> {
+        self.steps.push(Step::Undumpable);
         self.steps.push(Step::Session);
-        self.steps.push(Step::Barrier(Barrier::Cgroup));
-        self.cgroup_joined = true;
         let kinds = self.namespaces.all();
         let user = kinds & USER;
         let join = |planner: &mut Self, kinds: u64| {
@@ -114,8 +113,9 @@ impl Planner<'_> {
             // Only the user namespace gives rights to the others, the pid namespace included, so a process of ours has
             // to be in it before the one that is wanted is cloned.
             let step = join(self, kinds);
-            self.plan.trampoline.push(step);
+            self.plan.trampoline.extend([Step::JoinCgroups, step]);
         } else {
+            self.steps.insert(0, Step::JoinCgroups);
             if kinds & PID != 0 {
                 self.plan.pid_namespace = Some(self.open(Open::Process(joined.pid)));
             }

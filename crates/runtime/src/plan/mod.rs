@@ -38,6 +38,8 @@ use namespace::Namespaces;
 /// What a launch does.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
+    /// What was asked for and is left out, for the log.
+    pub warnings: Vec<String>,
     /// What the parent opens before the clone; steps refer to it by index.
     pub opens: Vec<Open>,
     /// CPUs that the process starts on (the parent moves there for the clone, and back).
@@ -75,6 +77,8 @@ pub enum Open {
         kind: u64,
         /// Where it is.
         path: CString,
+        /// Which of `linux.namespaces`.
+        index: usize,
         /// It must not be the caller's own: sysctls will be written there.
         foreign: bool,
     },
@@ -160,7 +164,7 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "must be set"))?;
     let mut planner = Planner::new(spec, host, args)?;
     planner.check_rootless()?;
-    planner.steps.push(Step::Session);
+    planner.steps.extend([Step::JoinCgroups, Step::Session]);
     // Again at the end: becoming the user clears it.
     planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;
@@ -171,7 +175,6 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     planner.begin_root()?;
     planner.mounts()?;
     planner.devices()?;
-    planner.join_cgroup();
     planner.hooks();
     planner.enter_root(process)?;
     planner.terminal(process, true);
@@ -181,6 +184,10 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     planner.sysctls()?;
     planner.protect_paths()?;
     planner.conduct(process)?;
+    if !planner.steps.contains(&Step::Undumpable) {
+        // An exec may come while this process waits for its start.
+        planner.steps.push(Step::Undumpable);
+    }
     planner.steps.push(Step::Barrier(Barrier::Ready));
     planner.become_user(process)?;
     Ok(planner.finish())
@@ -199,7 +206,6 @@ struct Planner<'a> {
     mount_label: Option<String>,
     /// What happens to the propagation of the child's mounts, and so to trees opened by the parent.
     tree_propagation: Option<Propagation>,
-    cgroup_joined: bool,
     /// The process joins a container; its namespaces exist.
     joined: bool,
 }
@@ -218,7 +224,6 @@ impl<'a> Planner<'a> {
             read_only_later: Vec::new(),
             mount_label,
             tree_propagation: None,
-            cgroup_joined: false,
             joined: false,
         })
     }
@@ -244,18 +249,6 @@ impl<'a> Planner<'a> {
             Some(path) => Ok(path.clone()),
             None => CgroupPath::new(given, &self.args.id)
                 .map_err(|e| invalid(at, "needs a cgroup path").because(e)),
-        }
-    }
-
-    /// From here on the process is in its cgroup, and sees it as the root if it has a cgroup namespace.
-    fn join_cgroup(&mut self) {
-        if self.cgroup_joined {
-            return;
-        }
-        self.cgroup_joined = true;
-        self.steps.push(Step::Barrier(Barrier::Cgroup));
-        if self.new_cgroup_namespace() {
-            self.steps.push(Step::CgroupNamespace);
         }
     }
 

@@ -124,6 +124,7 @@ impl Planner<'_> {
         {
             data.push(("context".to_owned(), Some(label.to_owned())));
         }
+        let sets_mode = data.iter().any(|(key, _)| key == "mode");
         let long = data.iter().any(|(_, value)| value.as_ref().is_some_and(|v| v.len() > FSCONFIG_MAX));
         let mut pairs = Vec::new();
         for word in options.superblock() {
@@ -150,7 +151,7 @@ impl Planner<'_> {
             attr: options.attr(),
             propagation: options.propagation.clone(),
             target: target(at, path, What::of(fstype))?,
-            keep_mode: fstype == "tmpfs",
+            keep_mode: fstype == "tmpfs" && !sets_mode,
             copy_up: options.copy_up,
             instead: None,
             long,
@@ -236,7 +237,6 @@ impl Planner<'_> {
 
     /// `cgroup` is what the host has: the unified hierarchy, or a tmpfs with one mount per v1 hierarchy in it.
     fn cgroup(&mut self, at: &str, mount: &SpecMount, options: &Options, path: &Path) -> Result<(), Error> {
-        self.join_cgroup();
         if self.host.cgroups.mode() == Mode::V2 {
             return self.cgroup2(at, mount, options, path);
         }
@@ -260,13 +260,20 @@ impl Planner<'_> {
             let place = path.join(name);
             if self.new_cgroup_namespace() {
                 let mut one = SpecMount::default();
-                one.set_typ(Some("cgroup".to_owned())).set_source(Some(PathBuf::from("cgroup")));
+                let name = hierarchy.controllers.iter().find_map(|c| c.strip_prefix("name="));
+                one.set_typ(Some("cgroup".to_owned())).set_source(Some(name.unwrap_or("cgroup").into()));
                 let options = Options { flags, data: hierarchy.controllers.clone(), ..Options::default() };
                 let mut one = self.new_mount(at, &one, &options, &place)?;
                 one.options.retain(|(key, _)| key.as_c_str() != c"ro");
                 self.steps.push(Step::Mount(Box::new(one)));
             } else if let Some(dir) = self.cgroup_path(at)?.within(hierarchy, host.cgroups.mode()) {
-                let source = self.bind_source(at, &dir, true, None)?;
+                let mut source = self.bind_source(at, &dir, true, None)?;
+                // Without privileges it may not have been possible to make it; then this is where the process is.
+                if let (Source::Path(path), Some(own)) = (&source, &hierarchy.own)
+                    && host.euid != 0
+                {
+                    source = Source::Either(path.clone(), c_string(at, own.as_os_str())?);
+                }
                 let attr = Some(BindAttr { set: super::option::attr_of(flags), clear: 0, times: false });
                 self.steps.push(Step::Bind(Box::new(Bind {
                     source,

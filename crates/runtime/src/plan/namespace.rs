@@ -115,14 +115,21 @@ impl Planner<'_> {
     /// intermediate process, which then clones.
     pub(super) fn enter_namespaces(&mut self) -> Result<(), Error> {
         let by_user = self.namespaces.joined(USER).is_some();
-        // The cgroup namespace's root is the cgroup at the time it is made; offsets can't be set once a process is in.
-        let late = CGROUP | if self.time_offsets()?.is_some() { TIME } else { 0 };
+        // The cgroup namespace's root is the cgroup at the time it is made; offsets can't be set once a process is in;
+        // the message queues of an ipc namespace belong to who made it, which shall be the container's root.
+        let mut late = CGROUP;
+        if self.time_offsets()?.is_some() {
+            late |= TIME;
+        }
+        if self.namespaces.has(USER) {
+            late |= IPC;
+        }
         self.plan.clone_flags = self.namespaces.new & !late;
         let trampoline = by_user && self.plan.clone_flags != 0;
         let mut joins = Vec::new();
         for (kind, index, path) in self.namespaces.join.clone() {
             let path = c_string(&format!("linux.namespaces[{index}].path"), path.as_os_str())?;
-            let slot = self.open(Open::Namespace { kind, path: path.clone(), foreign: false });
+            let slot = self.open(Open::Namespace { kind, path: path.clone(), index, foreign: false });
             if kind == PID && !trampoline {
                 self.plan.pid_namespace = Some(slot);
             } else {
@@ -132,7 +139,10 @@ impl Planner<'_> {
         let user_first = self.host.euid != 0;
         joins.sort_by_key(|step| matches!(step, Step::Join(USER, ..)) != user_first);
         if trampoline {
-            self.plan.trampoline = joins;
+            // The intermediate process takes its child along.
+            self.steps.retain(|step| *step != Step::JoinCgroups);
+            self.plan.trampoline = vec![Step::JoinCgroups];
+            self.plan.trampoline.extend(joins);
         } else {
             self.steps.extend(joins);
         }
@@ -142,11 +152,19 @@ impl Planner<'_> {
         } else if !by_user {
             self.refuse_id_maps()?;
         }
+        // Before the ids change, which takes the process the access to its own /proc/self.
+        if let Some(offsets) = self.time_offsets()? {
+            self.steps.push(Step::TimeOffsets(offsets));
+        }
         if self.namespaces.has(USER) {
             self.steps.push(Step::BecomeRoot);
         }
-        if let Some(offsets) = self.time_offsets()? {
-            self.steps.push(Step::TimeOffsets(offsets));
+        let late = self.namespaces.new & (CGROUP | if self.namespaces.has(USER) { IPC } else { 0 });
+        if late != 0 {
+            self.steps.push(Step::Create(late));
+        }
+        if self.namespaces.joined(PID).is_some() || !self.namespaces.has(PID) {
+            self.steps.push(Step::Undumpable);
         }
         Ok(())
     }

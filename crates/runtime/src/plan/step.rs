@@ -11,8 +11,8 @@ use sys::process::{Capabilities, Scheduling};
 pub enum Barrier {
     /// Answered by the launcher: uid_map, gid_map, setgroups ([`super::Plan::id_maps`]).
     IdMap,
-    /// The process exists: join it to its cgroups (v1; v2 it is born into) and apply the limits. The caller is asked
-    /// at once, while the process goes on mounting; the process waits only where it needs its cgroup.
+    /// The process exists and is in its cgroups, or about to join them: apply the limits. No step waits for this; the
+    /// caller is asked at once, and [`Barrier::Ready`] comes after it.
     Cgroup,
     /// prestart and createRuntime hooks: mounts are made, the root is not entered yet.
     RuntimeHooks,
@@ -89,6 +89,8 @@ pub struct Mount {
 pub enum Source {
     /// A path, as the child sees it before it enters the root.
     Path(CString),
+    /// The first path or, where nothing is there, the second.
+    Either(CString, CString),
     /// A detached mount that the parent opened ([`super::Open::Tree`]); the path is for messages.
     Opened(Slot, CString),
 }
@@ -184,6 +186,11 @@ pub struct Terminal {
 pub enum Step {
     /// Wait for the parent.
     Barrier(Barrier),
+    /// Let nobody look into this process, through /proc/PID or ptrace(2), who has no rights outside of the container
+    /// (CVE-2016-9962). execve(2) ends it.
+    Undumpable,
+    /// Join the v1 cgroups (into that of v2 it was cloned).
+    JoinCgroups,
     /// setsid(2).
     Session,
     /// Join the namespace of this kind that the parent opened; the path is for messages.
@@ -200,8 +207,9 @@ pub enum Step {
     Loopback,
     /// Make a time namespace with these offsets (the text of /proc/self/timens_offsets) and enter it.
     TimeOffsets(CString),
-    /// Make a cgroup namespace, whose root is the cgroup joined by now.
-    CgroupNamespace,
+    /// Make namespaces of these kinds and enter them. A cgroup namespace has the cgroup of this moment as its root; the
+    /// root of an ipc namespace's message queues belongs to the user of this moment.
+    Create(u64),
     /// Open procfs for the writes to come: an own instance that no mount of the container covers, or the host's where
     /// the kernel allows no own one.
     Proc {
@@ -311,8 +319,8 @@ pub enum Step {
     DeathSignal(i32),
     /// Find the program: the first of these that may be executed.
     Find(Vec<CString>),
-    /// Wait for the byte in the exec FIFO.
-    AwaitStart,
+    /// Wait for the byte in the exec FIFO, with nothing else open from this descriptor on.
+    AwaitStart(u32),
     /// execve(2).
     Exec,
 }

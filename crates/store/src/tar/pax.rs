@@ -30,8 +30,11 @@ pub(super) struct Sparse {
     pub(super) listed: Vec<Extent>,
 }
 
+/// Key and value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Splits a header's body into its records `LENGTH KEY=VALUE\n`; anything else there is an error.
-pub(super) fn records(mut body: &[u8]) -> Result<Vec<(&[u8], &[u8])>, String> {
+pub(super) fn records(mut body: &[u8]) -> Result<Vec<Record<'_>>, String> {
     let mut records = Vec::new();
     while !body.is_empty() {
         let space = body.iter().take(21).position(|b| *b == b' ').ok_or("a PAX record has no length")?;
@@ -143,46 +146,66 @@ fn extents(text: &[u8]) -> Option<Vec<Extent>> {
 mod tests {
     use super::*;
 
+    fn record(key: &str, value: &[u8]) -> Vec<u8> {
+        let rest = key.len() + value.len() + 3;
+        let length = (1..).map(|digits| rest + digits).find(|n| rest + n.to_string().len() == *n).unwrap();
+        [format!("{length} {key}=").as_bytes(), value, b"\n"].concat()
+    }
+
     #[test]
     fn reads_values_of_any_bytes() {
-        let body = b"12 path=a\nb\n30 SCHILY.xattr.user.x=a=\n\0\xff\n";
-        let it = parse(body).unwrap();
+        let body = [record("path", b"a\nb"), record("SCHILY.xattr.user.x", b"a=\n\0\xff")].concat();
+        let it = parse(&body).unwrap();
         assert_eq!(it.path.unwrap(), b"a\nb");
         assert_eq!(it.xattrs, [(b"user.x".to_vec(), b"a=\n\0\xff".to_vec())]);
     }
 
     #[test]
     fn last_record_counts_and_an_empty_one_takes_back() {
-        assert_eq!(parse(b"10 path=a\n10 path=b\n").unwrap().path.unwrap(), b"b");
-        assert_eq!(parse(b"10 path=a\n9 path=\n").unwrap().path, None);
+        assert_eq!(parse(b"9 path=a\n9 path=b\n").unwrap().path.unwrap(), b"b");
+        assert_eq!(parse(b"9 path=a\n8 path=\n").unwrap().path, None);
     }
 
     #[test]
     fn refuses_malformed_records() {
         for bad in [
-            &b"9 path=a\n"[..],
+            &b"8 path=a\n"[..],
             b"11 path=a\n",
-            b"+10 path=a\n",
-            b"10 path=ab",
+            b"+9 path=a\n",
+            b"-9 path=a\n",
+            b" 9 path=a\n",
+            b"9 path=ab",
             b"7 path\n",
             b"5 =a\n",
             b"path=a\n",
             b"99999999999999999999999 path=a\n",
-            b"12 path=a\0b\n",
             b"0 path=a\n",
-            b"1 \n",
+            b"2 \n",
             b"\n",
-            b"11 size=-1\n",
-            b"11 size=+1\n",
-            b"12 size=0x1\n",
-            b"28 size=99999999999999999999\n",
-            b"13 mtime=NaN\n",
-            b"15 mtime=1e300\n",
-            b"11 mtime=-\n",
-            b"22 GNU.sparse.map=1,\n",
-            b"24 GNU.sparse.offset=12\n",
+            b"9 path=a\n\0\0",
         ] {
             assert!(parse(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        }
+        for (key, value) in [
+            ("path", &b"a\0b"[..]),
+            ("linkpath", b"\0"),
+            ("pa\0th", b"a"),
+            ("size", b"-1"),
+            ("size", b"+1"),
+            ("size", b"0x1"),
+            ("size", b"1 "),
+            ("size", b"99999999999999999999"),
+            ("uid", b"-1"),
+            ("mtime", b"NaN"),
+            ("mtime", b"1e300"),
+            ("mtime", b"-"),
+            ("mtime", b"1.-5"),
+            ("GNU.sparse.map", b"1,"),
+            ("GNU.sparse.map", b"1,2,3"),
+            ("GNU.sparse.offset", b"1"),
+            ("GNU.sparse.numbytes", b"1"),
+        ] {
+            assert!(parse(&record(key, value)).is_err(), "{key}={:?}", String::from_utf8_lossy(value));
         }
     }
 

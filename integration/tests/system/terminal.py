@@ -1,6 +1,6 @@
 """Runs a command on a terminal of its own and talks to it.
 
-pty.py COMMAND [ARG...], with one step per line on standard input:
+terminal.py COMMAND [ARG...], with one step per line on standard input:
   expect TEXT    wait until TEXT is in the output after the last match (10 s at most)
   send TEXT      type TEXT and Return
   key HEX        type the byte
@@ -8,7 +8,10 @@ pty.py COMMAND [ARG...], with one step per line on standard input:
 Then waits for the end and exits with the command's code (128+N for a signal). What the command printed goes to
 standard output. Exit code 99: a text never came.
 """
-import fcntl, os, pty, select, struct, sys, termios, time
+import sys
+# This file has the name of a module that it needs, and python looks beside it first.
+sys.path.pop(0)
+import fcntl, os, pty, select, struct, termios, time
 
 def winsize(fd, rows, columns):
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -40,7 +43,7 @@ for step in steps:
             alive = read(0.2)
         at = seen.find(rest.encode(), matched)
         if at < 0:
-            print(f"pty.py: {rest!r} never came", file=sys.stderr)
+            print(f"terminal.py: {rest!r} never came", file=sys.stderr)
             failed = True
             break
         matched = at + len(rest.encode())
@@ -51,7 +54,7 @@ for step in steps:
     elif verb == "resize":
         winsize(master, *map(int, rest.split()))
     else:
-        sys.exit(f"pty.py: unknown step {step!r}")
+        sys.exit(f"terminal.py: unknown step {step!r}")
 if failed:
     os.close(master)
 else:
