@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use harness::bundle::Bundle;
@@ -46,16 +48,47 @@ fn quiet(command: &mut Command) {
     ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
 }
 
-fn create(bundle: &Bundle, id: &str) {
-    quiet(bundle.world.runtime().arg("create").arg("--bundle").arg(&bundle.dir).arg(id));
+/// A bundle with a cgroup of its own, whatever else runs on this machine, and whose containers end with it, also
+/// when a test panics.
+struct Stage(Bundle);
+
+impl Stage {
+    fn new(script: &str, adjust: impl FnOnce(&mut Value, &Path)) -> Stage {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let cgroup = format!("/rcr-stage-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Stage(Bundle::new(script, |config, dir| {
+            config["linux"]["cgroupsPath"] = json!(cgroup);
+            adjust(config, dir);
+        }))
+    }
+
+    /// With a container that sleeps, created and started.
+    fn running(id: &str, adjust: impl FnOnce(&mut Value, &Path)) -> Stage {
+        let stage = Stage::new("sleep 1000", adjust);
+        create(&stage, id);
+        quiet(stage.world.runtime().args(["start", id]));
+        stage
+    }
 }
 
-/// A container that sleeps, created and started.
-fn running(id: &str, adjust: impl FnOnce(&mut Value, &Path)) -> Bundle {
-    let bundle = Bundle::new("sleep 1000", adjust);
-    create(&bundle, id);
-    quiet(bundle.world.runtime().args(["start", id]));
-    bundle
+impl Deref for Stage {
+    type Target = Bundle;
+
+    fn deref(&self) -> &Bundle {
+        &self.0
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for id in say(self.world.runtime().args(["list", "-q"])).out.lines() {
+            say(self.world.runtime().args(["delete", "--force", id]));
+        }
+    }
+}
+
+fn create(bundle: &Bundle, id: &str) {
+    quiet(bundle.world.runtime().arg("create").arg("--bundle").arg(&bundle.dir).arg(id));
 }
 
 fn state(bundle: &Bundle, id: &str) -> Value {
@@ -91,17 +124,17 @@ fn end_of(child: &mut Child) -> i32 {
 }
 
 fn hooks_run_at_their_moments_with_the_state() {
-    let bundle = Bundle::new("echo process >> /log; sleep 1000", |config, dir| {
+    let bundle = Stage::new("echo process >> /log; sleep 1000", |config, dir| {
         let log = dir.join("rootfs/log");
         // On the host, and in the container's namespaces before its root is entered, paths are the host's.
         let outside = |kind: &str| {
             let script = format!(
-                "echo $(echo {kind}; cat; readlink /proc/self/ns/uts; echo $MARK) >> {}",
+                "echo $(echo {kind}; cat; echo; readlink /proc/self/ns/uts; echo $MARK) >> {}",
                 log.display()
             );
             json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["MARK=own", "PATH=/bin:/usr/bin"] }])
         };
-        let inside = "echo $(echo startContainer; cat; readlink /proc/self/ns/uts; echo $MARK) >> /log";
+        let inside = "echo $(echo startContainer; cat; echo; readlink /proc/self/ns/uts; echo $MARK) >> /log";
         config["root"]["readonly"] = json!(false);
         config["annotations"] = json!({ "colour": "green" });
         config["process"]["env"] = json!(["PATH=/bin", "MARK=process"]);
@@ -158,11 +191,11 @@ fn hooks_run_at_their_moments_with_the_state() {
 }
 
 fn a_failed_hook_after_start_kills_the_container() {
-    let before = Snapshot::take();
     for kind in ["startContainer", "poststart"] {
-        let bundle = Bundle::new("sleep 1000", |config, _| {
+        let bundle = Stage::new("sleep 1000", |config, _| {
             config["hooks"] = json!({ kind: [{ "path": "/bin/true" }, { "path": "/bin/false" }] });
         });
+        let before = Snapshot::take();
         create(&bundle, "hooked");
         let expected = format!("error running {kind} hook #1");
         fails(bundle.world.runtime().args(["start", "hooked"]), 1, &[&expected, "/bin/false"]);
@@ -178,7 +211,7 @@ fn a_failed_hook_after_start_kills_the_container() {
 }
 
 fn starting_a_dead_init_fails_at_once() {
-    let bundle = Bundle::new("sleep 1000", |_, _| ());
+    let bundle = Stage::new("sleep 1000", |_, _| ());
     let before = Snapshot::take();
     create(&bundle, "dead");
     let pid = state(&bundle, "dead")["pid"].to_string();
@@ -195,7 +228,7 @@ fn starting_a_dead_init_fails_at_once() {
 }
 
 fn of_two_starts_one_wins() {
-    let bundle = Bundle::new("sleep 1000", |_, _| ());
+    let bundle = Stage::new("sleep 1000", |_, _| ());
     for round in 0..10 {
         let id = format!("raced{round}");
         create(&bundle, &id);
@@ -213,7 +246,7 @@ fn of_two_starts_one_wins() {
 }
 
 fn a_reused_pid_is_not_the_container() {
-    let bundle = running("old", |_, _| ());
+    let bundle = Stage::running("old", |_, _| ());
     let file = bundle.world.path().join("state/old/state.json");
     let mut record: Value = serde_json::from_slice(&fs::read(&file).expect("readable")).expect("JSON");
     quiet(bundle.world.runtime().args(["kill", "old", "KILL"]));
@@ -233,9 +266,7 @@ fn a_reused_pid_is_not_the_container() {
 
 /// Kills `create` or `run` at many moments; whatever is left then, delete must find.
 fn kill_at_many_moments(command: &str) {
-    let bundle = Bundle::new("sleep 1000", |config, _| {
-        config["linux"]["cgroupsPath"] = json!("/rcr-killed");
-    });
+    let bundle = Stage::new("sleep 1000", |_, _| ());
     let before = Snapshot::take();
     let full = Instant::now();
     create(&bundle, "whole");
@@ -269,12 +300,13 @@ fn a_killed_run_is_cleaned_up_by_delete() {
 }
 
 fn without_a_pid_namespace_all_processes_are_killed() {
-    let before = Snapshot::take();
     for how in ["kill", "delete", "delete after init"] {
-        let bundle = running("shared", |config, _| {
+        let bundle = Stage::new("sleep 1000", |config, _| {
             config["linux"]["namespaces"].as_array_mut().expect("namespaces").retain(|n| n["type"] != "pid");
-            config["linux"]["cgroupsPath"] = json!("/rcr-shared-pids");
         });
+        let before = Snapshot::take();
+        create(&bundle, "shared");
+        quiet(bundle.world.runtime().args(["start", "shared"]));
         for _ in 0..3 {
             quiet(bundle.world.runtime().args(["exec", "-d", "shared", "sleep", "1000"]));
         }
@@ -305,8 +337,10 @@ fn is_alive(pid: i32) -> bool {
 }
 
 fn a_paused_container_can_be_deleted() {
+    let bundle = Stage::new("sleep 1000", |_, _| ());
     let before = Snapshot::take();
-    let bundle = running("frozen", |_, _| ());
+    create(&bundle, "frozen");
+    quiet(bundle.world.runtime().args(["start", "frozen"]));
     quiet(bundle.world.runtime().args(["pause", "frozen"]));
     assert_eq!(state(&bundle, "frozen")["status"], "paused");
     fails(bundle.world.runtime().args(["exec", "frozen", "true"]), 255, &["paused"]);
@@ -325,7 +359,7 @@ fn receive_descriptor(listener: &UnixListener) -> OwnedFd {
 }
 
 fn the_terminal_goes_to_the_console_socket() {
-    let bundle = Bundle::new(
+    let bundle = Stage::new(
         "stty size; readlink /proc/self/fd/0; read x; echo got $x; tty; sleep 1000",
         |config, _| {
             config["process"]["terminal"] = json!(true);
@@ -380,7 +414,7 @@ fn the_terminal_goes_to_the_console_socket() {
 
 fn a_terminal_in_the_foreground_is_relayed() {
     let script = "trap 'echo caught' INT; echo ready; read x; stty size; echo got $x; read y; exit 7";
-    let bundle = Bundle::new(script, |config, _| config["process"]["terminal"] = json!(true));
+    let bundle = Stage::new(script, |config, _| config["process"]["terminal"] = json!(true));
     let steps =
         "expect ready\nresize 33 99\nkey 03\nexpect caught\nsend one\nexpect 33 99\nexpect got\nsend two\n";
     let mut run = pty(steps, &bundle);
@@ -406,7 +440,7 @@ fn pty(steps: &str, bundle: &Bundle) -> Command {
 fn signals_reach_the_foreground_process() {
     let script =
         "trap 'echo hup' HUP; trap 'echo usr; exit 5' USR1; echo ready; while :; do sleep 0.05; done";
-    let bundle = Bundle::new(script, |_, _| ());
+    let bundle = Stage::new(script, |_, _| ());
     let before = Snapshot::take();
     let mut run = bundle.world.runtime();
     run.arg("run")
@@ -434,7 +468,7 @@ fn signals_reach_the_foreground_process() {
     assert_eq!(end_of(&mut child), 5);
     assert_none_since(&before);
     // Death by a signal is 128+N.
-    let bundle = Bundle::new("kill -KILL 1; sleep 1; exec sh -c 'kill -SEGV $$'", |config, _| {
+    let bundle = Stage::new("kill -KILL 1; sleep 1; exec sh -c 'kill -SEGV $$'", |config, _| {
         config["linux"]["namespaces"].as_array_mut().expect("namespaces").retain(|n| n["type"] != "pid");
         config["process"]["args"] = json!(["/bin/sh", "-c", "kill -SEGV $$"]);
     });
@@ -442,7 +476,7 @@ fn signals_reach_the_foreground_process() {
 }
 
 fn exec_changes_what_its_flags_say() {
-    let bundle = running("box", |config, _| {
+    let bundle = Stage::running("box", |config, _| {
         config["root"]["readonly"] = json!(false);
         config["process"]["env"] = json!(["PATH=/bin", "BASE=config"]);
         config["process"]["noNewPrivileges"] = json!(false);
@@ -484,7 +518,7 @@ fn exec_changes_what_its_flags_say() {
 }
 
 fn exec_takes_a_process_file() {
-    let bundle = running("box", |_, _| ());
+    let bundle = Stage::running("box", |_, _| ());
     let file = bundle.world.path().join("process.json");
     let process = json!({
         "args": ["sh", "-c", "id -u; pwd; echo $A; grep CapEff /proc/self/status"],
@@ -509,7 +543,7 @@ fn exec_takes_a_process_file() {
 }
 
 fn exec_on_a_terminal() {
-    let bundle = running("box", |_, _| ());
+    let bundle = Stage::running("box", |_, _| ());
     let before = Snapshot::take();
     let mut exec = pty("expect ready\nresize 20 70\nsend hello\nexpect 20 70\nexpect got hello\n", &bundle);
     exec.args(["exec", "-t", "box", "sh", "-c", "echo ready; read x; stty size; echo got $x; exit 3"]);
@@ -520,7 +554,7 @@ fn exec_on_a_terminal() {
 }
 
 fn exec_fails_with_255() {
-    let bundle = running("box", |_, _| ());
+    let bundle = Stage::running("box", |_, _| ());
     let before = Snapshot::take();
     for (args, words) in [
         (&["no-such-container", "true"][..], &["does not exist"][..]),
@@ -539,7 +573,8 @@ fn exec_fails_with_255() {
 }
 
 fn exec_in_a_sub_cgroup() {
-    let bundle = running("box", |config, _| config["linux"]["cgroupsPath"] = json!("/rcr-sub-cgroups"));
+    let bundle =
+        Stage::running("box", |config, _| config["linux"]["cgroupsPath"] = json!("/rcr-sub-cgroups"));
     let sub = Path::new("/sys/fs/cgroup/pids/rcr-sub-cgroups/below");
     fs::create_dir(sub).expect("a cgroup");
     let exec = |cgroup: &str| {
@@ -570,7 +605,7 @@ fn exec_in_a_sub_cgroup() {
 
 fn descriptors_are_handed_on_when_asked() {
     let script = "cat /proc/self/fd/3 2>/dev/null; cat /proc/self/fd/4 2>/dev/null; echo fds=$LISTEN_FDS pid=$LISTEN_PID; ls /proc/self/fd | wc -l";
-    let bundle = Bundle::new(script, |_, _| ());
+    let bundle = Stage::new(script, |_, _| ());
     for name in ["three", "four"] {
         fs::write(bundle.world.path().join(name), format!("{name}\n")).expect("writable");
     }
@@ -599,7 +634,7 @@ fn descriptors_are_handed_on_when_asked() {
 }
 
 fn readiness_is_forwarded_to_the_service_manager() {
-    let bundle = Bundle::new("sleep 1000", |_, _| ());
+    let bundle = Stage::new("sleep 1000", |_, _| ());
     let path = bundle.world.path().join("manager");
     let manager = UnixDatagram::bind(&path).expect("a socket");
     manager.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
@@ -633,7 +668,7 @@ fn readiness_is_forwarded_to_the_service_manager() {
 }
 
 fn errors_go_to_the_log_in_its_format() {
-    let bundle = Bundle::new("exit 0", |config, _| {
+    let bundle = Stage::new("exit 0", |config, _| {
         config["linux"]["namespaces"]
             .as_array_mut()
             .expect("namespaces")
@@ -658,7 +693,7 @@ fn errors_go_to_the_log_in_its_format() {
     assert!(said.err.starts_with("time=\"") && said.err.contains("level=error msg=\""), "{}", said.err);
     assert_eq!(said.err.lines().count(), 1, "{}", said.err);
     // A plan is in the debug log.
-    let bundle = Bundle::new("exit 0", |_, _| ());
+    let bundle = Stage::new("exit 0", |_, _| ());
     let mut run = bundle.world.runtime();
     run.args(["--debug", "--log"]).arg(&log).arg("run").arg("--bundle").arg(&bundle.dir).arg("debugged");
     assert_eq!(say(run.stdin(Stdio::null())).code, 0);
@@ -667,30 +702,35 @@ fn errors_go_to_the_log_in_its_format() {
 }
 
 fn list_and_ps_know_the_containers() {
-    let bundle = running("one", |config, _| config["annotations"] = json!({ "k": "v" }));
-    create(&bundle, "two");
+    // Two containers can't share a cgroup: each is in that of its id, which nobody else has.
+    let [one, two] = ["one", "two"].map(|name| format!("{name}-{}", std::process::id()));
+    let (one, two) = (one.as_str(), two.as_str());
+    let bundle = Stage::running(one, |config, _| {
+        config["annotations"] = json!({ "k": "v" });
+        config["linux"]["cgroupsPath"] = json!("");
+    });
+    create(&bundle, two);
     let runtime = |args: &[&str]| ok(bundle.world.runtime().args(args));
-    assert_eq!(runtime(&["list", "-q"]), "one\ntwo");
+    assert_eq!(runtime(&["list", "-q"]), format!("{one}\n{two}"));
     let table = runtime(&["list"]);
     let lines: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
-    assert_eq!((lines[1][0], lines[1][2], lines[1][5]), ("one", "running", "root"));
-    assert_eq!((lines[2][0], lines[2][2]), ("two", "created"));
+    assert_eq!((lines[1][0], lines[1][2], lines[1][5]), (one, "running", "root"));
+    assert_eq!((lines[2][0], lines[2][2]), (two, "created"));
     let json: Value = serde_json::from_str(&runtime(&["list", "--format", "json"])).expect("JSON");
     assert_eq!(json[0]["annotations"], json!({ "k": "v" }));
     assert_eq!(json[1]["owner"], "root");
-    assert_eq!(json[0]["pid"], state(&bundle, "one")["pid"]);
-    let processes: Vec<i32> =
-        serde_json::from_str(&runtime(&["ps", "--format", "json", "one"])).expect("JSON");
+    assert_eq!(json[0]["pid"], state(&bundle, one)["pid"]);
+    let processes: Vec<i32> = serde_json::from_str(&runtime(&["ps", "--format", "json", one])).expect("JSON");
     assert!(processes.iter().any(|pid| json!(pid) == json[0]["pid"]), "{processes:?}");
-    let table = runtime(&["ps", "one"]);
+    let table = runtime(&["ps", one]);
     assert!(
         table.lines().next().expect("a title").contains("PID") && table.contains("sleep 1000"),
         "{table}"
     );
-    assert!(runtime(&["ps", "one", "-o", "pid,comm"]).lines().count() >= 2);
-    delete(&bundle, "one");
-    delete(&bundle, "two");
+    assert!(runtime(&["ps", one, "-o", "pid,comm"]).lines().count() >= 2);
+    delete(&bundle, one);
+    delete(&bundle, two);
     assert_eq!(runtime(&["list", "-f", "json"]), "null");
     fails(
         Command::new(binary("rcr-runtime")).args(["--root", "/no/such/root", "list"]),
@@ -700,7 +740,7 @@ fn list_and_ps_know_the_containers() {
 }
 
 fn what_is_missing_is_said() {
-    let bundle = Bundle::new("exit 0", |_, _| ());
+    let bundle = Stage::new("exit 0", |_, _| ());
     let before = Snapshot::take();
     for command in ["checkpoint", "restore", "events", "update"] {
         fails(bundle.world.runtime().args([command, "x"]), 1, &[command, "yet"]);
