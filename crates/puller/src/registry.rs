@@ -322,7 +322,9 @@ impl Registry {
     ) -> Result<(), Attempt> {
         let repository = self.place.reference.repository();
         let credentials = auth.credentials.iter().flatten().next();
-        match auth::fetch_token(http, &realm, &service, repository, credentials, self.insecure).await {
+        // What was said of the registry holds for a token server on its host, and for no other.
+        let insecure = self.insecure && self.origin.get().is_some_and(|o| o.host() == realm.host());
+        match auth::fetch_token(http, &realm, &service, repository, credentials, insecure).await {
             Ok(token) => {
                 auth.current = Some(Current::Bearer { realm, service, token });
                 auth.generation += 1;
