@@ -45,3 +45,17 @@ pub fn load(program: &[Instruction], flags: u32) -> io::Result<Option<OwnedFd>> 
     // SAFETY: the call just opened `fd`, and nobody else owns it yet.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
+
+/// Whether the kernel has these flags. It looks at them before it finds that there is no program (EFAULT).
+pub fn knows_flag(flags: u32) -> bool {
+    // SAFETY: the program is a null pointer, which the kernel refuses to read.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::c_ulong::from(flags),
+            std::ptr::null::<libc::sock_fprog>(),
+        )
+    };
+    crate::check(ret).is_err_and(|e| e.raw_os_error() == Some(libc::EFAULT))
+}

@@ -11,7 +11,7 @@ use super::Command;
 use super::flags::{Flag, Parsed};
 use super::global::Global;
 use crate::Error;
-use crate::spec_default::{Ids, default_spec, to_json};
+use crate::spec_default::{Ids, default_config};
 
 pub(crate) const COMMAND: Command = Command {
     name: "spec",
@@ -33,7 +33,7 @@ pub(crate) const COMMAND: Command = Command {
 fn run(_: &Global, parsed: &Parsed) -> Result<u8, Error> {
     let bundle = Path::new(parsed.nonempty("bundle").unwrap_or(".".as_ref()));
     let ids = parsed.on("rootless").then(|| Ids { uid: geteuid().as_raw(), gid: getegid().as_raw() });
-    let json = to_json(&default_spec(ids));
+    let json = default_config(ids);
     let path = bundle.join("config.json");
     let file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&path);
     match file.and_then(|mut file| file.write_all(json.as_bytes())) {
