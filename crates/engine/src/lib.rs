@@ -44,7 +44,7 @@ pub use list::{ps, remove};
 pub use network::{Hostname, Mode as NetworkMode};
 pub use oci::{Digest, Platform, Reference};
 pub use options::{Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume};
-pub use puller::Event;
+pub use puller::{Event, Source};
 pub use run::run;
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
 

@@ -154,7 +154,7 @@ pub(crate) fn check_realm(realm: &str, registry: &Url, insecure: bool) -> Result
     Ok(url)
 }
 
-/// Fetches a token. `Err(Ok(failure))` may pass; `Err(Err(error))` will not.
+/// Fetches a token. `insecure`: the realm's certificate need not verify.
 pub(crate) async fn fetch_token(
     http: &Http<'_>,
     realm: &Url,
@@ -166,7 +166,7 @@ pub(crate) async fn fetch_token(
     let scope = format!("repository:{repository}:pull");
     let host = host_of(realm);
     let mut url = realm.clone();
-    let mut ask = Ask { insecure: insecure && realm.scheme() == "http", ..Ask::default() };
+    let mut ask = Ask { insecure, ..Ask::default() };
     let header;
     match credentials {
         Some(Credentials::Identity(secret)) => {

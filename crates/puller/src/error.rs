@@ -212,7 +212,6 @@ pub enum Error {
     #[error("{primary} (mirrors failed before: {mirrors})")]
     Mirrors {
         /// What the image's own registry failed with.
-        #[source]
         primary: Box<Error>,
         /// `location: why` of each mirror.
         mirrors: String,

@@ -13,20 +13,26 @@ use crate::{Error, Event};
 /// How often a layer that another process is fetching is asked for again.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
 
-/// Fetches every layer that the sink wants. The first failure ends them all.
-pub(crate) fn fetch(pull: &Pull<'_>, origin: &Origin, layers: &[Layer]) -> Result<(), Error> {
+/// Fetches every layer that the sink wants. The first failure ends them all. `connection` is the calling thread's,
+/// still open from the manifest; other threads make their own.
+pub(crate) fn fetch<'a>(
+    pull: &'a Pull<'a>,
+    origin: &'a Origin,
+    connection: Option<Connection<'a>>,
+    layers: &[Layer],
+) -> Result<(), Error> {
     let queue = Mutex::new(layers.iter().map(|layer| (layer, false)).collect::<VecDeque<_>>());
     let jobs = pull.request.jobs.clamp(1, layers.len().max(1));
-    let results: Vec<Result<(), Error>> = std::thread::scope(|scope| {
-        let worker = || {
-            let result = work(pull, origin, &queue);
-            if result.is_err() {
-                pull.fail();
-            }
-            result
-        };
-        let threads: Vec<_> = (1..jobs).map(|_| scope.spawn(worker)).collect();
-        let mut results = vec![worker()];
+    let noted = |result: Result<(), Error>| {
+        if result.is_err() {
+            pull.fail();
+        }
+        result
+    };
+    let other = || noted(origin.connect(pull).and_then(|own| work(pull, origin, own.as_ref(), &queue)));
+    let results = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..jobs).map(|_| scope.spawn(other)).collect();
+        let mut results = vec![noted(work(pull, origin, connection.as_ref(), &queue))];
         for thread in threads {
             results.push(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
@@ -46,8 +52,12 @@ pub(crate) fn fetch(pull: &Pull<'_>, origin: &Origin, layers: &[Layer]) -> Resul
 /// Layers that nobody has taken, and whether the user knows that they are waited for.
 type Queue<'a> = Mutex<VecDeque<(&'a Layer, bool)>>;
 
-fn work(pull: &Pull<'_>, origin: &Origin, queue: &Queue<'_>) -> Result<(), Error> {
-    let connection = origin.connect(pull)?;
+fn work(
+    pull: &Pull<'_>,
+    origin: &Origin,
+    connection: Option<&Connection<'_>>,
+    queue: &Queue<'_>,
+) -> Result<(), Error> {
     // Layers found busy since one was not; when that is all there is, wait.
     let mut busy = 0;
     loop {
@@ -57,7 +67,7 @@ fn work(pull: &Pull<'_>, origin: &Origin, queue: &Queue<'_>) -> Result<(), Error
             (queue.pop_front(), queue.len())
         };
         let Some((layer, told)) = next else { return Ok(()) };
-        if one(pull, origin, connection.as_ref(), layer)? {
+        if one(pull, origin, connection, layer)? {
             busy = 0;
             continue;
         }

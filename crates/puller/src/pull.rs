@@ -8,7 +8,7 @@ use std::time::Duration;
 use oci::sink::ImageSink;
 
 use crate::image::Image;
-use crate::reader::Origin;
+use crate::reader::{Connection, Origin};
 use crate::registries::Registries;
 use crate::request::{Pulled, Request};
 use crate::{Error, Event, Source, layers};
@@ -38,25 +38,31 @@ pub fn pull(
     cancel: &AtomicBool,
 ) -> Result<Pulled, Error> {
     let registries = match request.source {
-        Source::Registry(_) => Registries::read(&request.settings.registries)?,
+        Source::Registry(_) => Registries::read(&request.settings)?,
         _ => Registries::default(),
     };
     let failed = AtomicBool::new(false);
     let pull = Pull { request, sink, events, registries, cancel, failed, warned: Mutex::default() };
     let origin = Origin::open(&pull)?;
-    let image = origin.image(&pull)?;
-    receive(&pull, &origin, &image)?;
+    let connection = origin.connect(&pull)?;
+    let image = origin.image(&pull, connection.as_ref())?;
+    receive(&pull, &origin, connection, &image)?;
     Ok(Pulled { manifest: image.manifest, config: image.config, pinned: image.pinned, names: image.names })
 }
 
-fn receive(pull: &Pull<'_>, origin: &Origin, image: &Image) -> Result<(), Error> {
+fn receive<'a>(
+    pull: &'a Pull<'a>,
+    origin: &'a Origin,
+    connection: Option<Connection<'a>>,
+    image: &Image,
+) -> Result<(), Error> {
     (pull.events)(Event::Layers(image.layers.clone()));
     let sink_failed = |what: &str| {
         let what = what.to_owned();
         move |source| Error::Sink { what, source }
     };
     pull.sink.begin(&image.layers).map_err(sink_failed("the list of layers"))?;
-    layers::fetch(pull, origin, &image.layers)?;
+    layers::fetch(pull, origin, connection, &image.layers)?;
     pull.check()?;
     pull.sink.commit(&image.manifest, &image.config).map_err(sink_failed("the image"))
 }

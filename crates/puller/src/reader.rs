@@ -60,25 +60,25 @@ impl Origin {
     }
 
     /// Finds the image: in the first place that has it.
-    pub(crate) fn image(&self, pull: &Pull<'_>) -> Result<Image, Error> {
-        match self {
-            Self::Layout(layout) => {
+    pub(crate) fn image(&self, pull: &Pull<'_>, connection: Option<&Connection<'_>>) -> Result<Image, Error> {
+        match (self, connection) {
+            (Self::Layout(layout), _) => {
                 (pull.events)(Event::Resolving { location: layout.location() });
                 let (root, names) = layout.root()?;
                 image::find(pull, &Reader::Layout(layout), root, names)
             }
-            Self::DockerArchive(archive) => {
+            (Self::DockerArchive(archive), _) => {
                 (pull.events)(Event::Resolving { location: archive.location() });
                 let (root, names) = archive.root();
                 let image = image::find(pull, &Reader::DockerArchive(archive), root, names)?;
                 Ok(Image { pinned: None, ..image })
             }
-            Self::Registries { places, tls, chosen } => {
-                let connection = Connection::new(pull, tls)?;
+            (Self::Registries { .. }, None) => unreachable!("a registry's threads have a connection"),
+            (Self::Registries { places, chosen, .. }, Some(connection)) => {
                 let mut mirrors = Vec::new();
                 for (index, place) in places.iter().enumerate() {
                     (pull.events)(Event::Resolving { location: place.name() });
-                    match image_at(pull, &connection, place) {
+                    match image_at(pull, connection, place) {
                         Ok(image) => {
                             let _ = chosen.set(index);
                             return Ok(image);
@@ -101,7 +101,7 @@ impl Origin {
         }
     }
 
-    /// What one thread needs to fetch layers; `None` for local files.
+    /// What one thread needs to reach this origin; `None` for local files.
     pub(crate) fn connect<'a>(&'a self, pull: &'a Pull<'a>) -> Result<Option<Connection<'a>>, Error> {
         match self {
             Self::Registries { tls, .. } => Connection::new(pull, tls).map(Some),

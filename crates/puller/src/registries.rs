@@ -3,13 +3,13 @@
 //! Short names and `unqualified-search-registries` are not used: a name without a registry means docker.io, as
 //! docker has it, so that one name never means two images.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci::Reference;
 use serde::Deserialize;
 
-use crate::Error;
 use crate::error::one_line;
+use crate::{Error, Settings};
 
 /// Largest settings file that is read.
 const FILE_MAX: u64 = 4 << 20;
@@ -69,13 +69,17 @@ struct Mirror {
 }
 
 impl Registries {
-    /// Reads and merges `files`, later ones overriding tables of the same prefix. Missing files are skipped.
-    pub(crate) fn read(files: &[PathBuf]) -> Result<Self, Error> {
+    /// Reads and merges the files, later ones overriding tables of the same prefix.
+    pub(crate) fn read(settings: &Settings) -> Result<Self, Error> {
         let mut merged = Self::default();
-        for path in files {
+        let given = settings.registries_file.iter().map(|path| (path, true));
+        for (path, must_exist) in given.chain(settings.registries.iter().map(|path| (path, false))) {
             let fail = |reason: String| Error::Settings { path: path.clone(), reason };
-            let Some(text) = read_small(path).map_err(|e| fail(e.to_string()))? else { continue };
-            merged.add(&text).map_err(fail)?;
+            match read_small(path).map_err(|e| fail(e.to_string()))? {
+                Some(text) => merged.add(&text).map_err(fail)?,
+                None if must_exist => return Err(fail("there is no such file".into())),
+                None => {}
+            }
         }
         Ok(merged)
     }

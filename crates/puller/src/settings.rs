@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 /// Files and directories with settings of registries; see [`Settings::of_process`] for the usual ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// `registries.conf` and then the files of its `.d` directories, each overriding those before it.
+    /// The main `registries.conf` to use, which must exist (`$CONTAINERS_REGISTRIES_CONF`).
+    pub registries_file: Option<PathBuf>,
+    /// Files read after it: without `registries_file` the usual main one, then those of the `.d` directories, each
+    /// overriding those before it. Missing ones are skipped.
     pub registries: Vec<PathBuf>,
     /// The one auth file to use, which must exist (`--authfile`, `$REGISTRY_AUTH_FILE`).
     pub auth_file: Option<PathBuf>,
@@ -42,6 +45,7 @@ impl Settings {
             Some(etc.join("docker/certs.d")),
         ];
         Self {
+            registries_file: var("CONTAINERS_REGISTRIES_CONF"),
             registries: registries_files(var, etc, user.as_deref()),
             auth_file: var("REGISTRY_AUTH_FILE"),
             auth_files: auth_files.into_iter().flatten().collect(),
@@ -54,8 +58,8 @@ impl Settings {
 /// `$CONTAINERS_REGISTRIES_CONF` replaces the main file alone and `…_DIR` all drop-in directories.
 fn registries_files(var: &dyn Fn(&str) -> Option<PathBuf>, etc: &Path, user: Option<&Path>) -> Vec<PathBuf> {
     let system = etc.join("containers");
-    let given = var("CONTAINERS_REGISTRIES_CONF");
-    let users_main = user.map(|u| u.join("registries.conf")).filter(|f| given.is_none() && f.exists());
+    let given = var("CONTAINERS_REGISTRIES_CONF").is_some();
+    let users_main = user.map(|u| u.join("registries.conf")).filter(|f| !given && f.exists());
     let mut dirs = Vec::new();
     if let Some(dir) = var("CONTAINERS_REGISTRIES_CONF_DIR") {
         dirs.push(dir);
@@ -65,7 +69,10 @@ fn registries_files(var: &dyn Fn(&str) -> Option<PathBuf>, etc: &Path, user: Opt
         }
         dirs.extend(user.map(|u| u.join("registries.conf.d")));
     }
-    let mut files = vec![given.or(users_main).unwrap_or_else(|| system.join("registries.conf"))];
+    let mut files = match given {
+        true => Vec::new(),
+        false => vec![users_main.unwrap_or_else(|| system.join("registries.conf"))],
+    };
     for dir in dirs {
         let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path());
         let mut drop_ins: Vec<_> =
@@ -124,10 +131,11 @@ mod tests {
         );
         let settings =
             of(&[("HOME", "home"), ("CONTAINERS_REGISTRIES_CONF", "my.conf"), ("DOCKER_CONFIG", "dc")]);
-        assert_eq!(names(&settings.registries, root)[..2], ["my.conf", system[1]]);
+        assert_eq!(settings.registries_file, Some(root.join("my.conf")));
+        assert_eq!(names(&settings.registries, root), system[1..]);
         assert_eq!(names(&settings.auth_files, root)[2], "dc/config.json");
         let settings = of(&[("CONTAINERS_REGISTRIES_CONF", "m"), ("CONTAINERS_REGISTRIES_CONF_DIR", "none")]);
-        assert_eq!(names(&settings.registries, root), ["m"]);
+        assert!(settings.registries.is_empty());
 
         std::fs::write(root.join("home/.config/containers/registries.conf"), "").unwrap();
         let settings = of(&[("HOME", "home"), ("XDG_RUNTIME_DIR", "run"), ("REGISTRY_AUTH_FILE", "auth")]);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -20,7 +21,7 @@ pub(crate) struct Tls {
     cert_dir: Option<PathBuf>,
     certs: Vec<PathBuf>,
     provider: Arc<CryptoProvider>,
-    system: OnceLock<RootCertStore>,
+    system: Arc<OnceLock<RootCertStore>>,
     made: Mutex<HashMap<(String, bool), ClientConfig>>,
 }
 
@@ -30,7 +31,7 @@ impl Tls {
             cert_dir: request.cert_dir.clone(),
             certs: request.settings.certs.clone(),
             provider: Arc::new(rustls::crypto::ring::default_provider()),
-            system: OnceLock::new(),
+            system: Arc::default(),
             made: Mutex::default(),
         }
     }
@@ -63,16 +64,14 @@ impl Tls {
             Some(dir) => CertFiles::read(&dir)?,
             None => CertFiles::default(),
         };
-        let builder = if verify {
-            let mut roots = self.system.get_or_init(system_roots).clone();
-            for (path, ca) in files.authorities {
-                roots.add(ca).map_err(|e| Error::Settings { path, reason: e.to_string() })?;
-            }
-            self.builder().with_root_certificates(roots)
-        } else {
-            let verifier = Arc::new(Unverified(self.provider.clone()));
-            self.builder().dangerous().with_custom_certificate_verifier(verifier)
-        };
+        let mut roots = RootCertStore::empty();
+        for (path, ca) in files.authorities {
+            roots.add(ca).map_err(|e| Error::Settings { path, reason: e.to_string() })?;
+        }
+        let provider = self.provider.clone();
+        let verifier =
+            Verifier { provider, verify, roots, system: self.system.clone(), made: OnceLock::new() };
+        let builder = self.builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         match files.client {
             None => Ok(builder.with_no_client_auth()),
             Some((path, chain, key)) => builder
@@ -97,8 +96,7 @@ impl Tls {
     }
 }
 
-/// The roots of `$SSL_CERT_FILE`, `$SSL_CERT_DIR` or the system. Unreadable ones are skipped, as OpenSSL does;
-/// with none at all every certificate is refused as from an unknown issuer.
+/// The roots of `$SSL_CERT_FILE`, `$SSL_CERT_DIR` or the system. Unreadable ones are skipped, as OpenSSL does.
 fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -154,21 +152,48 @@ impl CertFiles {
     }
 }
 
-/// Takes any certificate, for registries that the user declared insecure. Signatures are still checked, so that
-/// the peer at least has the key of what it shows.
+/// rustls' own verifier, made when the first certificate arrives: reading the system's three hundred files for a
+/// registry that turns out to speak plain http would take longer than its answer. With `verify` off any
+/// certificate will do; signatures are still checked, so that the peer at least has the key of what it shows.
 #[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    verify: bool,
+    /// Authorities of `certs.d`, beside those of the system.
+    roots: RootCertStore,
+    system: Arc<OnceLock<RootCertStore>>,
+    made: OnceLock<Result<Arc<WebPkiServerVerifier>, rustls::Error>>,
+}
 
-impl ServerCertVerifier for Unverified {
+impl Verifier {
+    fn make(&self) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+        let mut roots = self.system.get_or_init(system_roots).clone();
+        roots.extend(self.roots.roots.iter().cloned());
+        if roots.is_empty() {
+            return Err(rustls::Error::General(
+                "there are no CA certificates on this system; install ca-certificates".into(),
+            ));
+        }
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+            .build()
+            .map_err(|e| rustls::Error::General(e.to_string()))
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        if !self.verify {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let verifier = self.made.get_or_init(|| self.make()).clone()?;
+        verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now)
     }
 
     fn verify_tls12_signature(
@@ -177,7 +202,7 @@ impl ServerCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, cert, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -186,10 +211,10 @@ impl ServerCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, cert, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -21,7 +21,7 @@ use serde::Serialize;
 use sys::wait::Ended;
 
 use crate::error::reason;
-use crate::{Error, Status, Stdio};
+use crate::{Error, Status, Stdio, seal};
 
 /// Longest piece of a hook's output that an error quotes, in bytes.
 const MAX_OUTPUT: u64 = 8 << 10;
@@ -51,6 +51,7 @@ pub(crate) fn run_here(kind: &str, hooks: &[Hook], state: &HookState<'_>) -> Res
         if let Some((name, args)) = hook.args().as_deref().and_then(<[String]>::split_first) {
             command.arg0(name).args(args);
         }
+        command.env_remove(seal::MARK);
         if let Some(env) = hook.env() {
             // Like every pair of environ(7), one without `=` is handed on by nobody: it names no value.
             command.env_clear().envs(env.iter().filter_map(|pair| pair.split_once('=')));

@@ -18,6 +18,7 @@ pub mod launch;
 pub mod lifecycle;
 pub mod plan;
 mod prepare;
+pub mod seal;
 pub mod seccomp;
 pub mod spec;
 pub mod spec_default;

@@ -54,8 +54,8 @@ fn gzip<R: BufRead>(input: &mut R, size: usize, emit: &mut impl FnMut(Vec<u8>) -
         pieces(&mut member, "gzip", size, emit)?;
         match input.fill_buf().map_err(failed("gzip"))?.first() {
             None => return Ok(()),
-            Some(0) => break,
-            Some(_) => {}
+            Some(0x1f) => {}
+            Some(_) => break,
         }
     }
     loop {

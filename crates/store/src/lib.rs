@@ -48,7 +48,7 @@ pub use error::Error;
 pub use fsck::{Finding, Problem};
 pub use gc::Reclaimed;
 pub use image::Image;
-pub use overlay::{Overlay, new_upper, overlay};
+pub use overlay::{Overlay, new_upper, overlay, overlay_on_old_kernels};
 pub use pin::Pin;
 pub use remove::Removed;
 pub use sink::Sink;

@@ -153,6 +153,12 @@ fn by_options(what: &Overlay<'_>) -> Result<OwnedFd> {
 const OPTIONS: [(&CStr, &CStr); 3] =
     [(c"index", c"off"), (c"metacopy", c"off"), (c"redirect_dir", c"nofollow")];
 
+/// [`overlay`] as kernels before 6.7 need it; public for tests on newer ones.
+#[doc(hidden)]
+pub fn overlay_on_old_kernels(what: &Overlay<'_>) -> Result<OwnedFd> {
+    by_descriptors(what)
+}
+
 /// With mount(2), whose options end at a page: from inside /proc/self/fd, the name of an open directory is its
 /// number. A thread of its own has the working directory and the mount namespace for that.
 fn by_descriptors(what: &Overlay<'_>) -> Result<OwnedFd> {

@@ -4,7 +4,9 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::{ArgAction, ValueEnum};
-use engine::{Engine, Hostname, NetworkMode, Platform, PullPolicy, RunOptions, Tmpfs, Ulimit, Volume};
+use engine::{
+    Engine, Hostname, NetworkMode, Platform, PullPolicy, RunOptions, Source, Tmpfs, Ulimit, Volume,
+};
 
 use crate::error::Error;
 use crate::interrupt::Interrupt;
@@ -124,16 +126,10 @@ enum Pull {
 
 impl Run {
     pub(crate) fn execute(self, engine: &Engine) -> Result<u8, Error> {
-        if self.tty && self.interactive && !io::stdin().is_terminal() {
-            return Err(Error::Usage("-it wants a terminal on standard input; leave -t out".to_owned()));
-        }
         let quiet = self.quiet;
         let options = self.options()?;
         let interrupt = Interrupt::listen();
-        let progress = match quiet {
-            true => Progress::quiet(),
-            false => Progress::new(Stream::Err, opening(&options)),
-        };
+        let progress = if quiet { Progress::quiet() } else { progress(&options) };
         let ended = engine::run(engine, &options, &|event| progress.tell(event), interrupt.asked());
         progress.end();
         match ended {
@@ -190,9 +186,17 @@ impl Run {
     }
 }
 
-/// docker's line before a pull that nobody asked for.
-fn opening(options: &RunOptions) -> Option<String> {
-    (options.pull == PullPolicy::Missing).then(|| format!("Unable to find image '{}' locally", options.image))
+/// How a pull that nobody asked for is shown. A layout or archive on this machine is read each time, which is no news
+/// where lines would stay.
+fn progress(options: &RunOptions) -> Progress {
+    match options.image.parse() {
+        Ok(Source::Registry(_)) if options.pull == PullPolicy::Missing => {
+            Progress::new(Stream::Err, Some(format!("Unable to find image '{}' locally", options.image)))
+        }
+        Ok(Source::Registry(_)) => Progress::new(Stream::Err, None),
+        _ if io::stderr().is_terminal() => Progress::new(Stream::Err, None),
+        _ => Progress::quiet(),
+    }
 }
 
 #[cfg(test)]

@@ -157,4 +157,9 @@ fn loopback_declared_secure_is_never_plain() {
 fn a_settings_file_that_is_wrong_is_named_with_its_line() {
     let outcome = run(&with_conf("example.com/x", "[[registry]]\nlocation = 'a.io'\nblocked = 'yes'\n"));
     assert!(matches!(outcome.bad(&["line 3", "blocked"]), Error::Settings { .. }));
+    // One that was asked for must be there.
+    let mut request = request("example.com/x");
+    request.settings.registries = vec!["/nowhere/a.conf".into()];
+    request.settings.registries_file = Some("/nowhere/registries.conf".into());
+    run(&request).bad(&["/nowhere/registries.conf", "no such file"]);
 }

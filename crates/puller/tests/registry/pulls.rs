@@ -124,3 +124,13 @@ fn an_image_without_layers_is_an_image() {
     let server = Server::start(move |r, c| site.serve(r, c));
     pull(&server).good(&image);
 }
+
+#[test]
+fn an_ipv6_literal_is_a_registry() {
+    let image = Image::new(&[b"one"]);
+    let site = image.site();
+    let server = Server::start_at("[::1]:0", None, move |r, c| site.serve(r, c));
+    let outcome = run(&request(&format!("[::1]:{}/{REPO}:v1", server.address.port()))).good(&image);
+    assert_eq!(server.requests()[0].header("host"), Some(&*server.host()));
+    assert!(outcome.events.contains(&Event::Resolving { location: format!("{}/{REPO}", server.host()) }));
+}

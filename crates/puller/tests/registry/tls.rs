@@ -213,3 +213,114 @@ fn an_old_tls_is_refused() {
     request.tls_verify = Some(true);
     run(&request).bad(&["TLS"]);
 }
+
+#[test]
+fn what_is_said_of_a_registry_holds_for_its_token_server_on_the_same_host() {
+    let image = Image::new(&[b"one"]);
+    let site = image.site();
+    let config = server_config(&certificate(&authority("nobody"), &["127.0.0.1"], |_| {}), VERSIONS);
+    let tokens =
+        Server::start_at("127.0.0.1:0", Some(config.clone()), |_, c| c.reply(200, &[], "{\"token\":\"t\"}"));
+    let realm = format!("Bearer realm=\"https://{}/token\"", tokens.host());
+    let server = Server::start_at("127.0.0.1:0", Some(config), move |r, c| match r.header("authorization") {
+        Some("Bearer t") => site.serve(r, c),
+        _ => c.reply(401, &[("WWW-Authenticate", &realm)], ""),
+    });
+    let mut request = request(&name(&server));
+    request.tls_verify = Some(false);
+    run(&request).good(&image);
+}
+
+/// A proxy that knows one name, and where it leads; gives the requests it saw.
+fn proxy(
+    known: &'static str,
+    to: std::net::SocketAddr,
+) -> (std::net::SocketAddr, Arc<std::sync::Mutex<Vec<String>>>) {
+    use std::io::{BufRead, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = seen.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let log = log.clone();
+            std::thread::spawn(move || {
+                let mut head = std::io::BufReader::new(client.try_clone().unwrap());
+                let mut lines = Vec::new();
+                loop {
+                    let mut line = String::new();
+                    head.read_line(&mut line).unwrap();
+                    if line.trim().is_empty() {
+                        break;
+                    }
+                    lines.push(line.trim().to_owned());
+                }
+                let first = lines.first().cloned().unwrap_or_default();
+                log.lock().unwrap().push(lines.join(" | "));
+                let mut client = client;
+                if first != format!("CONNECT {known}:443 HTTP/1.1") {
+                    let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+                    return;
+                }
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                let mut server = std::net::TcpStream::connect(to).unwrap();
+                let (mut back, mut forth) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut back, &mut forth));
+                let mut buffer = [0; 16_384];
+                while let Ok(n @ 1..) = client.read(&mut buffer) {
+                    if server.write_all(&buffer[..n]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, seen)
+}
+
+#[test]
+fn proxies_of_the_environment_are_used_but_not_for_loopback() {
+    const TEST: &str = "tls::proxies_of_the_environment_are_used_but_not_for_loopback";
+    let ca = authority("throw-away");
+    let config = server_config(&certificate(&ca, &["registry.example"], |_| {}), VERSIONS);
+    let (image, server) = serve(config);
+    let dir = tempfile::tempdir().unwrap();
+    trusting(dir.path(), "registry.example", &ca);
+    if let Some(certs) = std::env::var_os("PULLER_TEST_CERTS") {
+        let mut request = request(&format!("registry.example/{REPO}:v1"));
+        request.settings.certs = vec![certs.into()];
+        assert!(run(&request).result.is_ok(), "by the proxy");
+        let host = std::env::var("PULLER_TEST_PLAIN").unwrap();
+        assert!(
+            run(&crate::fixture::request(&format!("{host}/{REPO}:v1"))).result.is_ok(),
+            "beside the proxy"
+        );
+        let text = run(&crate::fixture::request("other.example/x")).bad(&["reach other.example"]).to_string();
+        assert!(!text.contains("pr0xy"), "{text}");
+        run(&crate::fixture::request("excluded.invalid/x")).bad(&["no such host"]);
+        return;
+    }
+    let site = image.site();
+    let plain = Server::start(move |r, c| site.serve(r, c));
+    let (address, seen) = proxy("registry.example", server.address);
+    // A process cannot safely change its own environment: this test runs itself in another one.
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", TEST, "--nocapture"])
+        .env("PULLER_TEST_CERTS", dir.path())
+        .env("PULLER_TEST_PLAIN", plain.host())
+        .env("HTTPS_PROXY", format!("http://me:pr0xy@{address}"))
+        .env("HTTP_PROXY", format!("http://{address}"))
+        .env("NO_PROXY", "excluded.invalid,10.0.0.0/8")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert!(output.contains("1 passed"), "{output}{}", String::from_utf8_lossy(&child.stderr));
+    assert!(!server.requests().is_empty() && !plain.requests().is_empty());
+    let seen = seen.lock().unwrap();
+    assert!(
+        seen.iter()
+            .all(|s| s.starts_with("CONNECT registry.example") || s.starts_with("CONNECT other.example")),
+        "{seen:?}"
+    );
+    assert!(seen[0].to_lowercase().contains("proxy-authorization: basic"), "{seen:?}");
+}

@@ -42,6 +42,7 @@ pub(crate) const CREATE: Command = Command {
     arity: (1, 1),
     stop_after: usize::MAX,
     failure: 1,
+    enters: true,
     run: create,
 };
 
@@ -65,6 +66,7 @@ pub(crate) const RUN: Command = Command {
     arity: (1, 1),
     stop_after: usize::MAX,
     failure: 1,
+    enters: true,
     run,
 };
 

@@ -16,6 +16,7 @@ pub(crate) const COMMAND: Command = Command {
     arity: (1, 1),
     stop_after: usize::MAX,
     failure: 1,
+    enters: false,
     run,
 };
 

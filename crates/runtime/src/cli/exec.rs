@@ -55,6 +55,7 @@ pub(crate) const COMMAND: Command = Command {
     arity: (1, usize::MAX),
     stop_after: 1,
     failure: 255,
+    enters: true,
     run,
 };
 

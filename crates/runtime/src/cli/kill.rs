@@ -15,6 +15,7 @@ pub(crate) const COMMAND: Command = Command {
     arity: (1, 2),
     stop_after: 1,
     failure: 1,
+    enters: false,
     run,
 };
 

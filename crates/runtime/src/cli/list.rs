@@ -19,6 +19,7 @@ pub(crate) const COMMAND: Command = Command {
     arity: (0, 0),
     stop_after: usize::MAX,
     failure: 1,
+    enters: false,
     run,
 };
 

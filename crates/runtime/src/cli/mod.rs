@@ -28,7 +28,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, seal};
 use flags::{Flag, Parsed};
 use global::Global;
 use log::Log;
@@ -48,6 +48,8 @@ pub(crate) struct Command {
     stop_after: usize,
     /// Exit code of a failure of its own.
     failure: u8,
+    /// It has processes of this program inside containers.
+    enters: bool,
     run: fn(&Global, &Parsed) -> Result<u8, Error>,
 }
 
@@ -154,6 +156,9 @@ fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Fai
         return Err(fail(message));
     }
     let global = Global::new(&global, &parsed).map_err(|e| (e, command.failure))?;
+    if command.enters {
+        seal::seal().map_err(|e| (e, command.failure))?;
+    }
     (command.run)(&global, &parsed).map_err(|e| {
         let e = match command.failure {
             255 => Error::new(format!("{} failed", command.name)).because(e),

@@ -14,6 +14,7 @@ pub(crate) const PAUSE: Command = Command {
     arity: (1, 1),
     stop_after: usize::MAX,
     failure: 1,
+    enters: false,
     run: pause,
 };
 
@@ -26,6 +27,7 @@ pub(crate) const RESUME: Command = Command {
     arity: (1, 1),
     stop_after: usize::MAX,
     failure: 1,
+    enters: false,
     run: resume,
 };
 

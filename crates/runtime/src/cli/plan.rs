@@ -22,6 +22,7 @@ pub(crate) const COMMAND: Command = Command {
     arity: (0, 1),
     stop_after: usize::MAX,
     failure: 1,
+    enters: false,
     run,
 };
 

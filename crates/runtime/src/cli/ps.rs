@@ -16,6 +16,7 @@ pub(crate) const COMMAND: Command = Command {
     arity: (1, usize::MAX),
     stop_after: 1,
     failure: 1,
+    enters: false,
     run,
 };
 

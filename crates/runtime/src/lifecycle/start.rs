@@ -14,7 +14,7 @@ use super::kill::signal_init;
 use super::record::Record;
 use crate::args::Args;
 use crate::host::Host;
-use crate::{Error, ErrorKind, Status, hook, spec};
+use crate::{Error, ErrorKind, Status, hook, seal, spec};
 
 /// Lets a created container's process run, then runs the poststart hooks.
 ///
@@ -42,6 +42,8 @@ pub fn start(root: &Path, id: &str) -> Result<(), Error> {
 
 fn release(directory: &Directory, record: &Record) -> Result<(), Error> {
     if !of_kind(record.hooks.as_ref(), Hooks::start_container).is_empty() {
+        // They are in the container already, and so is this program until it has executed them.
+        seal::seal()?;
         let spec = spec::parse(&directory.read(CONFIG)?.unwrap_or_default())?;
         let args = Args { id: record.id.clone(), bundle: PathBuf::from(&record.bundle), ..Args::default() };
         start_container(record, &spec, &Host::detect()?, &args)?;

@@ -265,7 +265,7 @@ impl Display for Step {
             Step::Home(uid) => write!(f, "look up HOME of user {uid}"),
             Step::Directory(path) => write!(f, "chdir to cwd ({:?}) set in config.json", text(path)),
             Step::DirectoryAsUser(path) => {
-                write!(f, "chdir to cwd ({:?}) set in config.json as the user", text(path))
+                write!(f, "chdir to cwd ({:?}) set in config.json, as the user", text(path))
             }
             Step::CheckDirectory => f.write_str("check the working directory"),
             Step::Bounding(keep) => write!(f, "limit capabilities to {}", capabilities(*keep)),
@@ -298,8 +298,7 @@ impl Display for Step {
 }
 
 fn write_ranges(f: &mut Formatter<'_>, what: &str, ranges: &[Range]) -> fmt::Result {
-    let ranges: Vec<_> =
-        ranges.iter().map(|r| format!("{}..+{} = {}", r.inside, r.size, r.outside)).collect();
+    let ranges: Vec<_> = ranges.iter().map(|r| format!("{} {} {}", r.inside, r.outside, r.size)).collect();
     writeln!(f, "{what}: {}", ranges.join(", "))
 }
 

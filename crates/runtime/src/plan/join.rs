@@ -78,6 +78,7 @@ pub fn hook(
     match kind {
         HookKind::StartContainer => {
             planner.conduct(&process)?;
+            planner.steps.push(Step::Barrier(Barrier::Ready));
             planner.become_user(&process)?;
         }
         HookKind::CreateContainer => {
@@ -89,6 +90,7 @@ pub fn hook(
             planner.steps.push(Step::Exec);
         }
     }
+    planner.steps.retain(|step| !matches!(step, Step::Home(_)));
     let program = c_string("hooks", hook.path().as_os_str())?;
     for step in &mut planner.steps {
         if let Step::Find(candidates) = step {

@@ -6,6 +6,8 @@
 
 mod device;
 mod display;
+#[cfg(test)]
+mod golden;
 mod identity;
 mod join;
 mod mount;

@@ -15,6 +15,8 @@ pub(super) enum Note {
     /// A directory that no entry named: it takes owner, mode and so on from the lower layers, or turns out to be
     /// a link there.
     Implicit,
+    /// One that the lower layers don't have either.
+    Fresh,
     /// A directory and its modification time, for the end: making an entry in it changes that.
     Directory((i64, u32)),
     /// A whiteout node, which is kept only if it hides something.

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::UnlinkatFlags;
@@ -43,6 +44,7 @@ pub(crate) fn settle(root: OwnedFd, mut notes: Notes, lower: &[&Path], marks: Ma
     links(&mut diff)?;
     adopt(&mut diff)?;
     whiteouts(&mut diff)?;
+    prune(&diff)?;
     if let Some(view) = hidden.filter(|_| opaque_root) {
         hide_all(&diff, view.as_fd())?;
     }
@@ -68,7 +70,7 @@ fn adopt(diff: &mut Diff) -> Result<()> {
             let (parent, base) = name::split(&path);
             let place = diff.place(parent, &path)?;
             match lower_kind(&place, base).map_err(Error::unpack(&path, "stat in lower layers"))? {
-                None => diff.notes.remove(&path),
+                None => diff.notes.set(&path, Note::Fresh)?,
                 Some(SFlag::S_IFDIR) => {
                     let lower = place.lower.as_ref().expect("something of it was found").as_fd();
                     let mtime = copy_attributes(lower, base, place.dir.as_fd(), base)
@@ -158,6 +160,11 @@ fn links(diff: &mut Diff) -> Result<()> {
             Error::entry(&path, format!("the target of this hardlink, {target:?}, is not in the image"))
         };
         diff.notes.remove(&path);
+        let (parent, link_base) = name::split(&path);
+        let place = diff.place(parent, &path)?;
+        if tree::stat(place.dir.as_fd(), link_base).map_err(fail("stat"))?.is_some() {
+            continue; // a later entry took the place
+        }
         let (parent, base) = name::split(&target);
         let source = diff.place(parent, &path)?;
         let dir = source.dir.as_fd();
@@ -176,12 +183,8 @@ fn links(diff: &mut Diff) -> Result<()> {
                 }
             },
         }
-        let (parent, link_base) = name::split(&path);
-        let place = diff.place(parent, &path)?;
-        if tree::stat(place.dir.as_fd(), link_base).map_err(fail("stat"))?.is_none() {
-            nix::unistd::linkat(dir, base, place.dir.as_fd(), link_base, AtFlags::empty())
-                .map_err(Error::unpack(&path, "link"))?;
-        }
+        nix::unistd::linkat(dir, base, place.dir.as_fd(), link_base, AtFlags::empty())
+            .map_err(Error::unpack(&path, "link"))?;
     }
     Ok(())
 }
@@ -194,6 +197,18 @@ fn whiteouts(diff: &mut Diff) -> Result<()> {
         if lower_kind(&place, base).map_err(Error::unpack(&path, "stat in lower layers"))?.is_none() {
             nix::unistd::unlinkat(place.dir.as_fd(), base, UnlinkatFlags::NoRemoveDir)
                 .map_err(Error::unpack(&path, "unlink"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Directories that were made only for whiteouts of nothing.
+fn prune(diff: &Diff) -> Result<()> {
+    let root = diff.root().dir.as_fd();
+    for path in diff.notes.paths(|note| *note == Note::Fresh).iter().rev() {
+        match nix::unistd::unlinkat(root, path.as_slice(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOTEMPTY) => {}
+            Err(e) => return Err(Error::unpack(path, "rmdir")(e)),
         }
     }
     Ok(())

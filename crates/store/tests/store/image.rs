@@ -138,3 +138,24 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+impl Bundle {
+    /// Writes an OCI image layout with this image under the tag `it`.
+    pub(crate) fn layout(&self, dir: &std::path::Path) {
+        let blobs = dir.join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        std::fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        for bytes in self.blobs.iter().map(|blob| &blob.bytes).chain([&self.config, &self.manifest]) {
+            std::fs::write(blobs.join(sha256(bytes).hex()), bytes).unwrap();
+        }
+        let index = serde_json::json!({
+            "schemaVersion": 2,
+            "manifests": [{
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": sha256(&self.manifest).as_str(), "size": self.manifest.len(),
+                "annotations": {"org.opencontainers.image.ref.name": "it"},
+            }],
+        });
+        std::fs::write(dir.join("index.json"), index.to_string()).unwrap();
+    }
+}
