@@ -99,27 +99,26 @@ impl Cgroup {
         Ok(Cgroup { dirs, tolerate: false })
     }
 
-    /// The cgroups that process `pid` is in now. A container's init may have moved itself below the cgroup that
-    /// was made for it (cgroup v2 with nesting).
+    /// As [`Cgroup::open`], for a further process. Where the container runs an init system on cgroup v2, its own
+    /// directory has been removed or hands out controllers and so takes no process (cgroups(7)): then it is the one
+    /// that `init` is in.
     ///
     /// # Errors
-    /// The process is gone, or its cgroups can't be seen from here.
-    pub fn of_process(hierarchies: &Hierarchies, pid: Pid) -> Result<Cgroup, Error> {
-        let path = format!("/proc/{pid}/cgroup");
-        let text = fs::read_to_string(&path).map_err(|e| Error::new(format!("read {path:?}")).because(e))?;
-        let mut paths = BTreeMap::new();
-        for line in text.lines() {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let (Some(names), Some(inside)) = (fields.next(), fields.next()) else { continue };
-            for name in names.split(',') {
-                let found = if name.is_empty() { hierarchies.unified() } else { hierarchies.v1(name) };
-                if let Some(hierarchy) = found {
-                    let inside = inside.trim_start_matches('/');
-                    paths.insert(name.to_owned(), hierarchy.mountpoint.join(inside));
-                }
-            }
+    /// As [`Cgroup::open`]; `init` is gone or its cgroup can't be seen from here.
+    pub fn open_for_exec(paths: &BTreeMap<String, PathBuf>, init: Pid) -> Result<Cgroup, Error> {
+        let cgroup = Cgroup::open(paths)?;
+        let only_v2 = paths.keys().eq([""]);
+        if !only_v2 || cgroup.unified().is_some_and(Dir::takes_processes) {
+            return Ok(cgroup);
         }
-        Cgroup::open(&paths)
+        let file = format!("/proc/{init}/cgroup");
+        let text = fs::read_to_string(&file).map_err(|e| Error::new(format!("read {file:?}")).because(e))?;
+        let hierarchies = Hierarchies::detect()?;
+        let inside = text.lines().find_map(|line| line.strip_prefix("0::"));
+        let dir = inside.zip(hierarchies.unified()).and_then(|(inside, h)| h.dir(Path::new(inside)));
+        let dir =
+            dir.ok_or_else(|| Error::new(format!("the cgroup of process {init} is not visible here")))?;
+        Cgroup::open(&BTreeMap::from([(String::new(), dir)]))
     }
 
     /// Controller → directory, as runc's state.json has it in `cgroup_paths`; the unified hierarchy is `""`.
@@ -230,6 +229,14 @@ impl Cgroup {
 }
 
 impl Dir {
+    /// No controller that works on processes as a whole is handed to its children.
+    fn takes_processes(&self) -> bool {
+        // Those of threads don't mind (cgroup-v2, "Threads").
+        let threaded = ["cpu", "cpuset", "perf_event", "pids"];
+        let given = self.read("cgroup.subtree_control").unwrap_or_default();
+        given.split_whitespace().all(|controller| threaded.contains(&controller))
+    }
+
     fn join(&self, pid: Pid) -> io::Result<()> {
         let mut file = self.open_to_write("cgroup.procs")?;
         let mut tries = 0;

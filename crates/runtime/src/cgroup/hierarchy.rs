@@ -4,7 +4,7 @@ use crate::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Which of the two kernel interfaces a hierarchy speaks (cgroups(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Hierarchy {
     pub controllers: Vec<String>,
     /// Where it is mounted.
     pub mountpoint: PathBuf,
+    /// The cgroup that is seen at `mountpoint`; `/` unless only a part of the hierarchy is mounted.
+    pub root: PathBuf,
     /// The caller's own cgroup, as a directory at or below `mountpoint`; `None` if it lies outside of what is
     /// mounted.
     pub own: Option<PathBuf>,
@@ -79,8 +81,10 @@ impl Hierarchies {
             let version = if names.is_empty() { Version::V2 } else { Version::V1 };
             let best = mounts.iter().filter(|m| m.has(version, &controllers)).min_by_key(|m| m.rank());
             if let Some(mount) = best {
-                let own = mount.below(Path::new(path));
-                list.push(Hierarchy { version, controllers, mountpoint: mount.mountpoint.clone(), own });
+                let (mountpoint, root) = (mount.mountpoint.clone(), mount.root.clone());
+                let mut hierarchy = Hierarchy { version, controllers, mountpoint, root, own: None };
+                hierarchy.own = hierarchy.dir(Path::new(path));
+                list.push(hierarchy);
             }
         }
         if list.is_empty() {
@@ -115,6 +119,22 @@ impl Hierarchies {
     }
 }
 
+impl Hierarchy {
+    /// The directory of the cgroup that /proc/PID/cgroup calls `path`, if it can be seen.
+    pub fn dir(&self, path: &Path) -> Option<PathBuf> {
+        // Outside of the reader's cgroup namespace the kernel writes `/../..`.
+        if path.components().any(|c| c == Component::ParentDir) {
+            return None;
+        }
+        let inside = path.strip_prefix(&self.root).ok()?;
+        Some(if inside.as_os_str().is_empty() {
+            self.mountpoint.clone()
+        } else {
+            self.mountpoint.join(inside)
+        })
+    }
+}
+
 /// A cgroup or cgroup2 line of mountinfo (proc_pid_mountinfo(5)).
 struct Mount {
     version: Version,
@@ -146,20 +166,6 @@ impl Mount {
     /// Lower is better, where one hierarchy is mounted several times.
     fn rank(&self) -> (bool, bool) {
         (!self.mountpoint.starts_with("/sys/fs/cgroup"), self.root != Path::new("/"))
-    }
-
-    /// The directory that shows cgroup `path` in this mount, of which only `root` and what is below can be seen.
-    fn below(&self, path: &Path) -> Option<PathBuf> {
-        // Outside of the reader's cgroup namespace the kernel writes `/../..`.
-        if path.components().any(|c| c == std::path::Component::ParentDir) {
-            return None;
-        }
-        let inside = path.strip_prefix(&self.root).ok()?;
-        Some(if inside.as_os_str().is_empty() {
-            self.mountpoint.clone()
-        } else {
-            self.mountpoint.join(inside)
-        })
     }
 }
 

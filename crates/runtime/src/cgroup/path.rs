@@ -68,6 +68,7 @@ mod tests {
             version,
             controllers: Vec::new(),
             mountpoint: PathBuf::from("/sys/fs/cgroup"),
+            root: PathBuf::from("/"),
             own: Some(PathBuf::from(own)),
         }
     }

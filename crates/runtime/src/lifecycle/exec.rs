@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Pid;
 use oci::runtime::Process;
 
 use super::barrier::send_listener;
@@ -12,6 +13,7 @@ use super::kill::open_init;
 use super::record::Record;
 use super::{Created, ExecOptions};
 use crate::args::Args;
+use crate::cgroup::Cgroup;
 use crate::host::Host;
 use crate::launch::{At, Request, launch};
 use crate::plan::{self, Barrier, Target};
@@ -59,8 +61,11 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     let target = Target { pid: record.init_process_pid };
     let plan = plan::exec(&spec, &options.process, target, &host, &args)?;
     log_plan(&plan);
-    let cgroup = record.cgroup()?;
-    let cgroup = if options.cgroups.is_empty() { cgroup } else { cgroup.below(&options.cgroups)? };
+    let cgroup = if options.cgroups.is_empty() {
+        Cgroup::open_for_exec(&record.cgroup_paths, Pid::from_raw(record.init_process_pid))?
+    } else {
+        record.cgroup()?.below(&options.cgroups)?
+    };
     let request = Request {
         plan: &plan,
         rootfs: None,
