@@ -101,6 +101,8 @@ impl Attached {
             }
             if ready.input && self.input.as_mut().is_some_and(|pump| pump.step() != Progress::Open) {
                 self.input = None;
+                // A terminal ends only when it is gone (in raw mode Ctrl-D is a byte like others).
+                self.hang_up();
             }
             self.step_outputs(&ready.outputs);
             if ready.process {
@@ -119,14 +121,20 @@ impl Attached {
             refused |= progress == Progress::Refused;
             progress == Progress::Open
         });
-        if refused && self.master.take().is_some() {
-            // Nobody looks at the terminal any more: hang up.
+        if refused {
+            self.hang_up();
+        }
+    }
+
+    /// Nobody sits at the caller's terminal any more, so the container's goes too: its processes get SIGHUP.
+    fn hang_up(&mut self) {
+        if self.master.take().is_some() {
             self.outputs.clear();
             self.input = None;
         }
     }
 
-    fn pass_on(&self, signal: i32, pidfd: BorrowedFd<'_>) {
+    fn pass_on(&mut self, signal: i32, pidfd: BorrowedFd<'_>) {
         match (&self.master, signal) {
             (Some(master), nix::libc::SIGWINCH) => {
                 // The terminal may just have gone, and then its size does not matter.
@@ -137,6 +145,9 @@ impl Attached {
             // The process may just have ended.
             _ if signals::forwarded(signal) => drop(sys::pidfd::signal(pidfd, signal)),
             _ => {}
+        }
+        if signal == nix::libc::SIGHUP {
+            self.hang_up();
         }
     }
 

@@ -7,6 +7,7 @@
 //!     started               when its command was started: nanoseconds since 1970, as text
 //!     exit.json             how and when it ended
 //!     upper/ work/          the overlay's writable half
+//!     rootfs/               empty; where the container's own mount namespace has its root
 //!     hosts hostname resolv.conf init     bound into it
 //!   container-locks/ID      there while a process makes, runs or removes the container, with a flock held on it;
 //!                           without the flock that process was killed, and the next command cleans up

@@ -148,6 +148,8 @@ impl Making<'_> {
             lower.push(&empty);
         }
         place::make_dir(&work, 0o700)?;
+        // The runtime attaches the root here, in the container's mount namespace alone.
+        place::make_dir(&self.dir.join("rootfs"), 0o700)?;
         place::make_dir(&upper, 0o700)?;
         // The upper directory is what the container sees as its root directory.
         place::copy_attributes(lower[lower.len() - 1], &upper)?;

@@ -31,7 +31,11 @@ pub struct Pruned {
 /// # Errors
 /// The store cannot be read.
 pub fn fsck(engine: &Engine) -> Result<Vec<Finding>, Error> {
-    Ok(Store::open(&engine.root)?.fsck()?)
+    let mut findings = Store::open(&engine.root)?.fsck()?;
+    // The store knows only its own; these are the engine's, in the same place.
+    let ours = [engine.containers(), engine.locks(), engine.names(), engine.volumes()];
+    findings.retain(|finding| finding.problem != Problem::Stray || !ours.contains(&finding.path));
+    Ok(findings)
 }
 
 /// Removes containers that do not run, images without use, and layers and documents without an image.

@@ -6,7 +6,8 @@ use oci::sink::{Layer, LayerWriter, SinkError, WrongContent};
 use crate::error::chain;
 use crate::http::{Answer, Ask, Failure, Http};
 use crate::pull::Pull;
-use crate::registry::{Registry, Tries};
+use crate::registry::Registry;
+use crate::tries::Tries;
 use crate::{Error, Event};
 
 /// Progress that gives a broken download all its tries back.

@@ -366,3 +366,44 @@ fn tls_failure(error: &rustls::Error) -> Failure {
         _ => one_line(&error.to_string(), 300),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_written_as_loopback_is_loopback() {
+        for host in
+            ["127.0.0.1", "127.0.0.1:5000", "127.9.9.9", "localhost", "localhost:80", "[::1]", "[::1]:5000"]
+        {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "127.0.0.1.example.com",
+            "localhost.example.com:80",
+            "my-localhost",
+            "10.0.0.1",
+            "[::2]:1",
+            "",
+            "0.0.0.0",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn complaints_are_found_where_registries_put_them() {
+        for (body, want) in [
+            ("{\"errors\":[{\"code\":\"DENIED\",\"message\":\"no\"},{\"message\":\"x\"}]}", "DENIED: no; x"),
+            ("{\"errors\":[{\"code\":\"DENIED\"}]}", "DENIED"),
+            ("{\"details\":\"bad password\"}", "bad password"),
+            ("{\"errors\":\"x\"}", ""),
+            ("[]", ""),
+            ("plain words\n", "plain words"),
+            ("<!doctype html>", ""),
+            ("", ""),
+        ] {
+            assert_eq!(complaint(body.as_bytes()), want, "{body}");
+        }
+    }
+}

@@ -31,6 +31,7 @@ mod settings;
 mod source;
 mod tarball;
 mod tls;
+mod tries;
 
 pub use error::Error;
 pub use event::Event;

@@ -3,13 +3,14 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use oci::Digest;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 use tokio::sync::Mutex;
 
+use crate::Error;
 use crate::auth::{self, Challenge, Token, TokenFailure};
 use crate::credentials::{self, Credentials};
 use crate::document::{self, DOCUMENT_MAX};
@@ -17,7 +18,7 @@ use crate::error::one_line;
 use crate::http::{Answer, Ask, Failure, Http, is_loopback};
 use crate::pull::Pull;
 use crate::registries::Place;
-use crate::{Error, Event};
+use crate::tries::{Tries, retry_after};
 
 /// How often one request answers a 401 before it gives up.
 const AUTH_ROUNDS: usize = 2;
@@ -393,50 +394,6 @@ enum Attempt {
     Final(Error),
 }
 
-/// The tries of one piece of work.
-pub(crate) struct Tries<'a> {
-    pull: &'a Pull<'a>,
-    what: String,
-    used: u32,
-}
-
-impl<'a> Tries<'a> {
-    pub(crate) fn new(pull: &'a Pull<'a>, what: &str) -> Self {
-        Self { pull, what: what.to_owned(), used: 0 }
-    }
-
-    /// Bytes came: a later failure has all its tries again.
-    pub(crate) fn refill(&mut self) {
-        self.used = 0;
-    }
-
-    /// Waits before another try, or fails with `error` where there is none left.
-    pub(crate) async fn again(&mut self, error: Error, asked: Option<Duration>) -> Result<(), Error> {
-        let limits = &self.pull.request.limits;
-        self.used += 1;
-        if self.used >= limits.tries {
-            return Err(error);
-        }
-        let doubled = limits.backoff.saturating_mul(1 << (self.used - 1).min(16));
-        // Give or take a fifth, so that many clients do not come back at the same moment.
-        let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
-        let jitter = 0.8 + 0.4 * f64::from(nanos % 1000) / 1000.0;
-        let after = asked.unwrap_or_default().max(doubled.mul_f64(jitter)).min(limits.backoff_max);
-        let error = one_line(&error.to_string(), 300);
-        (self.pull.events)(Event::Retrying { what: self.what.clone(), after, error });
-        tokio::time::sleep(after).await;
-        Ok(())
-    }
-}
-
-/// `Retry-After` in seconds or as a date.
-fn retry_after(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    httpdate::parse_http_date(text.trim()).ok()?.duration_since(SystemTime::now()).ok()
-}
-
 /// The text of `299 - "text"` (distribution-spec, "Warnings").
 fn warning_text(value: &str) -> String {
     let text = value.split_once('"').map_or(value, |(_, rest)| rest.trim_end_matches('"'));
@@ -446,17 +403,6 @@ fn warning_text(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_retry_after_in_both_forms() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("1000000000"), Some(Duration::from_secs(1_000_000_000)));
-        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(30));
-        assert!(retry_after(&date).is_some_and(|d| d > Duration::from_secs(20)));
-        for bad in ["", "soon", "-1", "Thu, 01 Jan 1970 00:00:00 GMT", "99999999999999999999"] {
-            assert_eq!(retry_after(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn strips_the_form_of_a_warning() {

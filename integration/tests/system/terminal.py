@@ -50,6 +50,8 @@ for step in steps:
     elif verb == "send":
         os.write(master, rest.encode() + b"\r")
     elif verb == "key":
+        # What was typed before must have been read, or the byte comes while the shell still edits its line.
+        time.sleep(0.5)
         os.write(master, bytes.fromhex(rest))
     elif verb == "resize":
         winsize(master, *map(int, rest.split()))
