@@ -47,7 +47,7 @@ fn waitid(kind: libc::idtype_t, number: libc::id_t, flags: i32) -> io::Result<(i
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_possible_wrap)]
+#[allow(clippy::cast_possible_wrap, clippy::zombie_processes)] // reaped by what is tested
 mod tests {
     use std::os::fd::AsFd;
     use std::process::Command;

@@ -86,7 +86,10 @@ impl Design {
             await_start,
             parent_death_signal: options.parent_death_signal,
         };
-        let host = Host::detect()?;
+        let mut host = Host::detect()?;
+        if args.no_pivot {
+            host.detect_pseudo_mounts()?;
+        }
         let plan = plan::create(&spec, &host, &args)?;
         log_plan(&plan);
         let linux = spec.linux().as_ref();
@@ -154,11 +157,11 @@ fn build(
         notify::make_directory(directory)?;
     }
     let tolerate = options.rootless.unwrap_or_else(|| !geteuid().is_root());
-    let hierarchies = Hierarchies::detect()?;
+    let hierarchies = &design.host.cgroups;
     // Stored before they are made, so that `delete` finds them whenever this process is killed.
-    record.cgroup_paths = planned(&hierarchies, &design.cgroup_path);
+    record.cgroup_paths = planned(hierarchies, &design.cgroup_path);
     record.write(directory)?;
-    let cgroup = Cgroup::create(&hierarchies, &design.cgroup_path, tolerate)?;
+    let cgroup = Cgroup::create(hierarchies, &design.cgroup_path, tolerate)?;
     record.cgroup_paths = cgroup.paths();
     let result = start_init(options, design, &cgroup, directory, record);
     if result.is_err() {

@@ -87,6 +87,7 @@ fn fill(ranges: &mut Ranges, rules: &Rules, abi: &Abi) {
         ranges.entry(number + 1).or_insert(after);
         ranges.insert(number, Leaf { verdict, wide: abi.wide });
     }
+    const { assert!(ARM_PRIVATE < X32_BIT) };
     match (abi.arch, end) {
         // Unless x32 fills this in, its calls are of an ABI that the profile does not have. A tracer skips a call
         // by making its number -1: that must not kill.
