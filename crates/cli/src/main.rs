@@ -1,2 +1,35 @@
-//! To be filled.
-fn main() {}
+//! The `rcr` command: arguments in, tables and progress bars out. What happens in between is the engine's.
+//!
+//! Every subcommand is one file of [`commands`]. Errors are printed here and nowhere else, and [`exit`] alone
+//! knows exit codes.
+
+mod args;
+mod commands;
+mod error;
+mod exit;
+mod filter;
+mod interrupt;
+mod logging;
+mod print;
+mod progress;
+mod usage;
+mod value;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = match args::parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(refusal) => return refusal.tell(),
+    };
+    logging::start(args.globals.log_level());
+    let engine = args.globals.engine();
+    let is_run = matches!(args.command, args::Command::Run(_));
+    match commands::execute(args.command, &engine) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            error.tell();
+            ExitCode::from(exit::code(is_run, &error))
+        }
+    }
+}

@@ -1,1 +1,198 @@
-//! To be filled.
+//! Containers as a user thinks of them: images pulled by name, run with flags, listed, inspected, removed.
+//!
+//! Owns the translation of an image's config and the user's flags into an OCI runtime spec, the record of each
+//! container below ROOT/containers, its foreground life, and the cleaning up after processes that were killed.
+//! Pulling, storing, starting and naming hosts belong to the crates it joins: `puller`, `store`, `runtime`, `network`.
+
+mod attach;
+mod bundle;
+mod capabilities;
+mod error;
+mod host;
+mod image;
+mod info;
+mod inspect;
+mod leftover;
+mod list;
+mod lock;
+mod mount;
+mod name;
+mod oom;
+pub mod options;
+mod place;
+mod process;
+mod pump;
+mod record;
+mod root;
+mod run;
+mod signals;
+mod spec;
+mod time;
+mod tree;
+mod upkeep;
+mod user;
+mod volume;
+
+use std::path::PathBuf;
+
+pub use bundle::bundle;
+pub use error::Error;
+pub use image::{images, pull, remove_image};
+pub use info::{info, version};
+pub use inspect::inspect;
+pub use list::{ps, remove};
+pub use network::{Hostname, Mode as NetworkMode};
+pub use oci::{Digest, Platform, Reference};
+pub use options::{Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume};
+pub use puller::{Event, Source};
+pub use run::run;
+pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
+
+/// Where everything is kept. Making one touches nothing.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// Images and containers; survives a reboot. `/var/lib/rcr` for root.
+    pub root: PathBuf,
+    /// State of running containers, on a tmpfs. `/run/rcr` for root.
+    pub runroot: PathBuf,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitStatus {
+    /// The exit code, or 128+N of the signal that killed it.
+    pub code: u8,
+    /// The kernel killed a process of it for want of memory.
+    pub oom_killed: bool,
+}
+
+/// An image that a pull has just brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledImage {
+    /// Image ID: digest of the config.
+    pub id: Digest,
+    /// Digest of the index or manifest that the name stood for.
+    pub digest: Option<Digest>,
+    /// Names it got.
+    pub names: Vec<Reference>,
+}
+
+/// A row of `images`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSummary {
+    /// Image ID: digest of the config.
+    pub id: Digest,
+    /// Its names, sorted; none when all went to newer images.
+    pub names: Vec<Reference>,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// When it was built, RFC 3339 as the config has it.
+    pub created: Option<String>,
+    /// Size of its layers, unpacked, in bytes.
+    pub size: u64,
+    /// What it runs on.
+    pub platform: Platform,
+    /// Labels of its config.
+    pub labels: Vec<(String, String)>,
+}
+
+/// What `rmi` took away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemovedImage {
+    /// A name; the image may live on under others.
+    Untagged(Reference),
+    /// The image itself.
+    Deleted(Digest),
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerStatus {
+    /// Made, its command does not run yet.
+    Created,
+    /// Its command runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Its command has ended, with this exit code.
+    Exited(u8),
+}
+
+/// A row of `ps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSummary {
+    /// 64 hex digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The image as it was named at `run`.
+    pub image: String,
+    /// ID of the image.
+    pub image_id: Digest,
+    /// Command line, entrypoint included.
+    pub command: Vec<String>,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// When its command started, in seconds since 1970.
+    pub started: Option<i64>,
+    /// When its command ended, in seconds since 1970.
+    pub finished: Option<i64>,
+    /// Where it is in its life.
+    pub status: ContainerStatus,
+    /// Process id of its first process as the host sees it, while it runs.
+    pub pid: Option<i32>,
+    /// `none` or `host`.
+    pub network: NetworkMode,
+    /// Sources of its mounts: host paths and volume names.
+    pub mounts: Vec<String>,
+    /// Labels of image and `run`.
+    pub labels: Vec<(String, String)>,
+}
+
+/// What `version` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Version of rcr.
+    pub version: &'static str,
+    /// Version of the runtime-spec that it implements.
+    pub runtime_spec: &'static str,
+    /// For instance `linux/amd64`.
+    pub platform: Platform,
+    /// Release of the running kernel.
+    pub kernel: String,
+}
+
+/// What `info` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// Where images and containers are.
+    pub root: PathBuf,
+    /// Where running containers' state is.
+    pub runroot: PathBuf,
+    /// How many images.
+    pub images: usize,
+    /// How many containers run.
+    pub running: usize,
+    /// How many are paused.
+    pub paused: usize,
+    /// How many are not running.
+    pub stopped: usize,
+    /// File system type below root, for instance `ext4`.
+    pub file_system: String,
+    /// `v1`, `v2` or `hybrid`.
+    pub cgroups: String,
+    /// Release of the running kernel.
+    pub kernel: String,
+    /// `PRETTY_NAME` of the host's os-release.
+    pub operating_system: String,
+    /// The host's name.
+    pub name: String,
+    /// The host's platform.
+    pub platform: Platform,
+    /// Processors that rcr may use.
+    pub cpus: usize,
+    /// Memory of the host, in bytes.
+    pub memory: u64,
+    /// Not run by root.
+    pub rootless: bool,
+}

@@ -6,8 +6,21 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
+pub mod clone;
+pub mod dir;
+pub mod init;
+pub mod keyring;
+pub mod message;
 pub mod mount;
 pub mod path;
+pub mod pidfd;
+pub mod process;
+pub mod pty;
+pub mod seccomp;
+pub mod tty;
+pub mod wait;
+pub mod xattr;
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

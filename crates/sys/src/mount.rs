@@ -150,6 +150,27 @@ pub fn move_mount(from: BorrowedFd, to: BorrowedFd) -> io::Result<()> {
     crate::check(ret).map(drop)
 }
 
+/// mount(2), for what the calls above can't do: options longer than 255 bytes. `flags` are `MS_*`.
+pub fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, data: &CStr) -> io::Result<()> {
+    // SAFETY: all four strings are NUL-terminated and outlive the call.
+    let ret = unsafe {
+        libc::mount(source.as_ptr(), target.as_ptr(), fstype.as_ptr(), flags, data.as_ptr().cast())
+    };
+    crate::check(ret.into()).map(drop)
+}
+
+/// umount2(2) with MNT_DETACH: nobody finds the mount and those below any more; each goes when its last user does.
+pub fn detach(target: &CStr) -> io::Result<()> {
+    // SAFETY: `target` is NUL-terminated and outlives the call.
+    crate::check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) }.into()).map(drop)
+}
+
+/// pivot_root(2).
+pub fn pivot_root(new: &CStr, old: &CStr) -> io::Result<()> {
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    crate::check(unsafe { libc::syscall(libc::SYS_pivot_root, new.as_ptr(), old.as_ptr()) }).map(drop)
+}
+
 /// What [`mount_setattr`] changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetAttr {

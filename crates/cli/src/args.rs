@@ -1,0 +1,160 @@
+//! The command line as a tree: global flags and one struct a subcommand.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use engine::Engine;
+use nix::unistd::geteuid;
+use tracing::level_filters::LevelFilter;
+
+use crate::commands::{bundle, images, info, inspect, ps, pull, rm, rmi, run, system, version};
+use crate::usage::Refusal;
+
+/// All of it.
+#[derive(Debug, Parser)]
+#[command(name = "rcr", version, about = "Pull OCI images and run them, without a daemon")]
+#[command(args_override_self = true, max_term_width = 110)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every subcommand takes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// Directory of images and containers [default: /var/lib/rcr, for users $XDG_DATA_HOME/rcr]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Directory of running containers' state [default: /run/rcr, for users $XDG_RUNTIME_DIR/rcr]
+    #[arg(long, global = true, value_name = "DIR")]
+    runroot: Option<PathBuf>,
+    /// Tell each step on standard error
+    #[arg(short = 'D', long, global = true)]
+    debug: bool,
+    /// Tell what is at least this important: trace, debug, info, warn, error or off
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn", hide_default_value = true)]
+    log_level: LevelFilter,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(Box<run::Run>),
+    Pull(pull::Pull),
+    Images(images::Images),
+    Rmi(rmi::Rmi),
+    Ps(ps::Ps),
+    Rm(rm::Rm),
+    Inspect(inspect::Inspect),
+    Bundle(bundle::Bundle),
+    #[command(subcommand)]
+    System(system::System),
+    Info(info::Info),
+    Version(version::Version),
+}
+
+impl Globals {
+    /// How much is logged.
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        if self.debug { self.log_level.max(LevelFilter::DEBUG) } else { self.log_level }
+    }
+
+    /// The engine on the chosen directories.
+    pub(crate) fn engine(&self) -> Engine {
+        let (root, runroot) = default_dirs(geteuid().is_root(), |name| std::env::var_os(name));
+        Engine { root: self.root.clone().unwrap_or(root), runroot: self.runroot.clone().unwrap_or(runroot) }
+    }
+}
+
+/// Where root and other users keep images and state (XDG Base Directory Specification; a variable that is no
+/// absolute path counts as unset there).
+fn default_dirs(is_root: bool, var: impl Fn(&str) -> Option<OsString>) -> (PathBuf, PathBuf) {
+    if is_root {
+        return ("/var/lib/rcr".into(), "/run/rcr".into());
+    }
+    let dir = |name: &str| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = dir("HOME").unwrap_or_else(|| "/".into());
+    let data = dir("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
+    let run = dir("XDG_RUNTIME_DIR").unwrap_or_else(|| format!("/run/user/{}", geteuid()).into());
+    (data.join("rcr"), run.join("rcr"))
+}
+
+/// Reads a command line, the program's name first.
+///
+/// # Errors
+/// What to tell the user instead of doing something: what is wrong, or the help asked for.
+pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, Refusal> {
+    let words: Vec<OsString> = words.collect();
+    let mut command = Args::command();
+    if words.iter().any(gives_a_boolean) {
+        command = with_boolean_values(command);
+    }
+    command
+        .try_get_matches_from_mut(&words)
+        .and_then(|mut matches| Args::from_arg_matches_mut(&mut matches))
+        .map_err(|error| Refusal::new(error, at_fault(&words)))
+}
+
+/// The command that a wrong command line is for: `rcr`, `rcr run`, `rcr system prune`.
+fn at_fault(words: &[OsString]) -> String {
+    let mut name = "rcr".to_owned();
+    let matches = Args::command().ignore_errors(true).try_get_matches_from(words).ok();
+    let mut rest = matches.as_ref();
+    while let Some((command, matches)) = rest.and_then(clap::ArgMatches::subcommand) {
+        name = format!("{name} {command}");
+        rest = Some(matches);
+    }
+    name
+}
+
+/// `--rm=false` and the like, which Go's flags take and scripts that build command lines use.
+fn gives_a_boolean(word: &OsString) -> bool {
+    let word = word.to_string_lossy();
+    let value = word.split_once('=').filter(|(flag, _)| flag.starts_with('-')).map(|(_, value)| value);
+    matches!(value, Some("true" | "false" | "1" | "0" | "t" | "f" | "T" | "F" | "TRUE" | "FALSE"))
+}
+
+/// Lets every switch take `=true` or `=false`. Apart, because `--help` would show it at every switch.
+fn with_boolean_values(command: clap::Command) -> clap::Command {
+    let boolean = clap::builder::BoolishValueParser::new();
+    command
+        .mut_args(|arg| match arg.get_action() {
+            clap::ArgAction::SetTrue => arg
+                .action(clap::ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_value("false")
+                .default_missing_value("true")
+                .value_parser(boolean),
+            _ => arg,
+        })
+        .mut_subcommands(with_boolean_values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Args::command().debug_assert();
+        with_boolean_values(Args::command()).debug_assert();
+    }
+
+    #[test]
+    fn directories_follow_xdg() {
+        let env = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| pairs.iter().find(|(k, _)| *k == name).map(|(_, v)| OsString::from(v))
+        };
+        let dirs = |is_root, pairs| default_dirs(is_root, env(pairs));
+        assert_eq!(dirs(true, &[("HOME", "/h")]), ("/var/lib/rcr".into(), "/run/rcr".into()));
+        let set = &[("HOME", "/h"), ("XDG_DATA_HOME", "/d"), ("XDG_RUNTIME_DIR", "/r")];
+        assert_eq!(dirs(false, set), ("/d/rcr".into(), "/r/rcr".into()));
+        let relative = &[("HOME", "/h"), ("XDG_DATA_HOME", "d"), ("XDG_RUNTIME_DIR", "/r")];
+        assert_eq!(dirs(false, relative).0, PathBuf::from("/h/.local/share/rcr"));
+    }
+}

@@ -1,0 +1,42 @@
+//! `rcr inspect`.
+
+use engine::Engine;
+use serde_json::Value;
+
+use super::{on_terminal, say};
+use crate::error::Error;
+use crate::print::format::{Format, one};
+
+/// Show everything about containers and images, as JSON
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// json, or a Go template such as '{{.State.Pid}}' or '{{json .Config.Env}}'
+    #[arg(short, long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
+    format: Format,
+    /// Names, IDs or beginnings of IDs
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+}
+
+impl Inspect {
+    pub(crate) fn execute(self, engine: &Engine) -> Result<(), Error> {
+        let mut found = Vec::new();
+        let mut errors = Vec::new();
+        for name in &self.names {
+            match engine::inspect(engine, name) {
+                Ok(value) => found.push(value),
+                Err(error) => errors.push(error),
+            }
+        }
+        match &self.format {
+            Format::Table => say(&format!("{:#}\n", Value::Array(found)))?,
+            Format::Json => say(&format!("{}\n", Value::Array(found)))?,
+            each => {
+                for value in &found {
+                    say(&one(value, String::new(), each, on_terminal())?)?;
+                }
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(Error::Several(errors)) }
+    }
+}

@@ -1,0 +1,71 @@
+//! One file a subcommand: its flags, and what it does with the engine.
+
+pub(crate) mod bundle;
+pub(crate) mod images;
+pub(crate) mod info;
+pub(crate) mod inspect;
+pub(crate) mod ps;
+pub(crate) mod pull;
+pub(crate) mod rm;
+pub(crate) mod rmi;
+pub(crate) mod run;
+pub(crate) mod system;
+pub(crate) mod version;
+
+use std::io::{self, IsTerminal, Write};
+
+use engine::Engine;
+
+use crate::args::Command;
+use crate::error::Error;
+
+/// Does what was asked, and answers the exit code.
+///
+/// # Errors
+/// Why it was not done.
+pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
+    match command {
+        Command::Run(run) => return run.execute(engine),
+        Command::Pull(pull) => pull.execute(engine),
+        Command::Images(images) => images.execute(engine),
+        Command::Rmi(rmi) => rmi.execute(engine),
+        Command::Ps(ps) => ps.execute(engine),
+        Command::Rm(rm) => rm.execute(engine),
+        Command::Inspect(inspect) => inspect.execute(engine),
+        Command::Bundle(bundle) => bundle.execute(engine),
+        Command::System(system) => system.execute(engine),
+        Command::Info(info) => info.execute(engine),
+        Command::Version(version) => version.execute(),
+    }
+    .map(|()| 0)
+}
+
+/// Writes to standard output, all of it.
+fn say(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Output)
+}
+
+/// Whether a person's terminal shows what [`say`] writes.
+fn on_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// `KEY=VALUE,KEY=VALUE`, as docker's listings have labels.
+fn label_list(labels: &[(String, String)]) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// Cuts a text to so many characters, the last one an ellipsis.
+fn ellipsis(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}

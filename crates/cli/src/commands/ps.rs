@@ -1,0 +1,274 @@
+//! `rcr ps`.
+
+use engine::{ContainerStatus, ContainerSummary, Engine};
+use serde_json::{Map, Value, json};
+
+use super::{ellipsis, label_list, now, on_terminal, say};
+use crate::error::Error;
+use crate::filter::{self, Filter};
+use crate::print::format::{Format, Listing};
+use crate::print::{calendar, human};
+
+/// List containers
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ps {
+    /// Show also those that do not run
+    #[arg(short, long)]
+    all: bool,
+    /// Show those that fit: id=, name=, status=, exited=CODE, ancestor=IMAGE, label=KEY[=VALUE], network=, volume=,
+    /// before=CONTAINER, since=CONTAINER
+    #[arg(short, long, value_name = "FILTER", value_parser = parse_filter)]
+    filter: Vec<Filter>,
+    /// table, json, or a Go template such as '{{.ID}} {{.Names}}'
+    #[arg(long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
+    format: Format,
+    /// Show the N last made, whether they run or not
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// Show the last one made, whether it runs or not
+    #[arg(short, long)]
+    latest: bool,
+    /// Show IDs and commands in full
+    #[arg(long)]
+    no_trunc: bool,
+    /// Show IDs only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+const FIELDS: &[(&str, &str)] = &[
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("ImageID", "IMAGE ID"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("Ports", "PORTS"),
+    ("Names", "NAMES"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("Networks", "NETWORKS"),
+    ("Pid", "PID"),
+];
+
+const STATES: [&str; 4] = ["created", "running", "paused", "exited"];
+
+fn parse_filter(text: &str) -> Result<Filter, String> {
+    let keys =
+        ["id", "name", "status", "exited", "ancestor", "label", "network", "volume", "before", "since"];
+    let filter = filter::parse(text, &keys)?;
+    match filter.key.as_str() {
+        "status" if !STATES.contains(&filter.value.as_str()) => {
+            Err(format!("status wants one of {}", STATES.join(" ")))
+        }
+        "exited" if filter.value.parse::<u8>().is_err() => Err("exited wants an exit code".to_owned()),
+        _ => Ok(filter),
+    }
+}
+
+impl Ps {
+    pub(crate) fn execute(self, engine: &Engine) -> Result<(), Error> {
+        let last = if self.latest { Some(1) } else { self.last };
+        // A filter on the state, or on the exit code, asks for those that do not run.
+        let by_state = self.filter.iter().any(|f| matches!(f.key.as_str(), "status" | "exited"));
+        let mut containers = engine::ps(engine, true)?;
+        let bounds = Bounds::find(&self.filter, &containers)?;
+        containers.retain(|container| {
+            let shown = self.all || last.is_some() || by_state || is_up(container.status);
+            shown && filter::pass(&self.filter, |key, value| holds(container, key, value, &bounds))
+        });
+        containers.truncate(last.unwrap_or(usize::MAX));
+        if self.quiet {
+            let id = |container: &ContainerSummary| format!("{}\n", shown_id(&container.id, self.no_trunc));
+            return say(&containers.iter().map(id).collect::<String>());
+        }
+        let now = now();
+        let rows = containers.iter().map(|container| fields(container, now, self.no_trunc)).collect();
+        let columns = vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
+        say(&Listing { fields: FIELDS, columns, rows }.render(&self.format, on_terminal())?)
+    }
+}
+
+fn is_up(status: ContainerStatus) -> bool {
+    matches!(status, ContainerStatus::Running | ContainerStatus::Paused)
+}
+
+fn shown_id(id: &str, full: bool) -> &str {
+    if full { id } else { id.get(..12).unwrap_or(id) }
+}
+
+fn state(status: ContainerStatus) -> &'static str {
+    match status {
+        ContainerStatus::Created => "created",
+        ContainerStatus::Running => "running",
+        ContainerStatus::Paused => "paused",
+        ContainerStatus::Exited(_) => "exited",
+    }
+}
+
+/// `Up 3 minutes`, `Exited (0) 2 hours ago`.
+fn status(container: &ContainerSummary, now: i64) -> String {
+    let up = || human::since(container.started.unwrap_or(now), now);
+    match container.status {
+        ContainerStatus::Created => "Created".to_owned(),
+        ContainerStatus::Running => format!("Up {}", up()),
+        ContainerStatus::Paused => format!("Up {} (Paused)", up()),
+        ContainerStatus::Exited(code) => format!("Exited ({code}) {}", human::ago(container.finished, now)),
+    }
+}
+
+/// Times that `before=` and `since=` name.
+#[derive(Default)]
+struct Bounds {
+    before: Option<i64>,
+    since: Option<i64>,
+}
+
+impl Bounds {
+    fn find(filters: &[Filter], containers: &[ContainerSummary]) -> Result<Self, Error> {
+        let mut bounds = Self::default();
+        for filter in filters {
+            let place = match filter.key.as_str() {
+                "before" => &mut bounds.before,
+                "since" => &mut bounds.since,
+                _ => continue,
+            };
+            let is_it = |c: &&ContainerSummary| c.name == filter.value || c.id.starts_with(&filter.value);
+            let found = containers.iter().find(is_it);
+            let missing = || Error::Engine(engine::Error::NoSuchContainer(filter.value.clone()));
+            *place = Some(found.ok_or_else(missing)?.created);
+        }
+        Ok(bounds)
+    }
+}
+
+fn holds(container: &ContainerSummary, key: &str, value: &str, bounds: &Bounds) -> bool {
+    match key {
+        "id" => container.id.starts_with(value),
+        "name" => filter::has_name(&container.name, value),
+        "status" => state(container.status) == value,
+        "exited" => matches!(container.status, ContainerStatus::Exited(code) if code.to_string() == value),
+        "ancestor" => {
+            let same = |name: &str| name.parse::<engine::Reference>().ok();
+            let id = value.strip_prefix("sha256:").unwrap_or(value);
+            container.image == value
+                || (same(value).is_some() && same(value) == same(&container.image))
+                || (id.len() >= 4 && container.image_id.hex().starts_with(id))
+        }
+        "label" => filter::has_label(&container.labels, value),
+        "network" => container.network.to_string() == value,
+        "volume" => container.mounts.iter().any(|mount| mount == value),
+        "before" => bounds.before.is_some_and(|bound| container.created < bound),
+        "since" => bounds.since.is_some_and(|bound| container.created > bound),
+        _ => false,
+    }
+}
+
+fn fields(container: &ContainerSummary, now: i64, full: bool) -> Map<String, Value> {
+    let command = container.command.join(" ");
+    let command = format!("{:?}", if full { command } else { ellipsis(&command, 20) });
+    let mounts: Vec<String> =
+        container.mounts.iter().map(|m| if full { m.clone() } else { ellipsis(m, 15) }).collect();
+    let fields = json!({
+        "ID": shown_id(&container.id, full),
+        "Image": container.image,
+        "ImageID": if full { container.image_id.as_str() } else { container.image_id.short() },
+        "Command": command,
+        "CreatedAt": calendar::timestamp(container.created),
+        "RunningFor": human::ago(Some(container.created), now),
+        "State": state(container.status),
+        "Status": status(container, now),
+        "Ports": "",
+        "Names": container.name,
+        "Labels": label_list(&container.labels),
+        "Mounts": mounts.join(","),
+        "Networks": container.network.to_string(),
+        "Pid": container.pid.unwrap_or(0),
+    });
+    match fields {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(id: char, name: &str, status: ContainerStatus) -> ContainerSummary {
+        ContainerSummary {
+            id: id.to_string().repeat(64),
+            name: name.to_owned(),
+            image: "python:3.8.5-alpine".to_owned(),
+            image_id: format!("sha256:{}", "b".repeat(64)).parse().unwrap(),
+            command: ["python3", "-c", "print(\"6*7\")"].map(str::to_owned).to_vec(),
+            created: 1000,
+            started: Some(1010),
+            finished: matches!(status, ContainerStatus::Exited(_)).then_some(1100),
+            status,
+            pid: None,
+            network: engine::NetworkMode::None,
+            mounts: vec!["/srv/some/long/path".to_owned(), "cache".to_owned()],
+            labels: vec![("a".into(), "1".into())],
+        }
+    }
+
+    #[test]
+    fn a_table_as_docker_prints_it() {
+        let now = 1010 + 180;
+        let rows = [
+            container('a', "web", ContainerStatus::Running),
+            container('c', "job", ContainerStatus::Exited(7)),
+            container('d', "ice", ContainerStatus::Paused),
+            container('e', "new", ContainerStatus::Created),
+        ];
+        let rows = rows.iter().map(|c| fields(c, now, false)).collect();
+        let columns = vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
+        let text = Listing { fields: FIELDS, columns, rows }.render(&Format::Table, false).unwrap();
+        assert_eq!(
+            text,
+            "CONTAINER ID   IMAGE                 COMMAND                   CREATED         STATUS                          PORTS     NAMES
+aaaaaaaaaaaa   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Up 3 minutes                              web
+cccccccccccc   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Exited (7) About a minute ago             job
+dddddddddddd   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Up 3 minutes (Paused)                     ice
+eeeeeeeeeeee   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Created                                   new
+"
+        );
+    }
+
+    #[test]
+    fn filters() {
+        let containers = [
+            container('a', "web", ContainerStatus::Running),
+            container('c', "job", ContainerStatus::Exited(7)),
+        ];
+        let shown = |filters: &[&str]| -> String {
+            let filters: Vec<Filter> = filters.iter().map(|f| parse_filter(f).unwrap()).collect();
+            let bounds = Bounds::find(&filters, &containers).unwrap();
+            let pass = |c: &&ContainerSummary| filter::pass(&filters, |k, v| holds(c, k, v, &bounds));
+            containers.iter().filter(pass).map(|c| c.name.clone()).collect::<Vec<_>>().join(" ")
+        };
+        for (filters, names) in [
+            (&["name=^/web$"][..], "web"),
+            (&["name=o"], "job"),
+            (&["id=aaaa"], "web"),
+            (&["status=exited", "exited=7"], "job"),
+            (&["exited=1"], ""),
+            (&["status=running", "status=exited"], "web job"),
+            (&["ancestor=docker.io/library/python:3.8.5-alpine"], "web job"),
+            (&["ancestor=bbbbbbbbbbbb"], "web job"),
+            (&["ancestor=python"], ""),
+            (&["label=a", "label=a=1"], "web job"),
+            (&["network=none"], "web job"),
+            (&["volume=cache"], "web job"),
+            (&["since=web"], ""),
+        ] {
+            assert_eq!(shown(filters), names, "{filters:?}");
+        }
+        for bad in ["status=up", "exited=x", "health=none", "name"] {
+            assert!(parse_filter(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Why a command failed, and how that is told.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use crate::print::safe;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The engine's answer.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// A flag's value that only shows to be wrong in use, for instance a field that `--format` names.
+    #[error("{0}")]
+    Usage(String),
+    /// An `--env-file` that cannot be read.
+    #[error("read --env-file {path:?}")]
+    EnvFile {
+        /// The file.
+        path: PathBuf,
+        /// Its errno.
+        source: io::Error,
+    },
+    /// Standard output cannot be written.
+    #[error("write standard output")]
+    Output(#[source] io::Error),
+    /// A signal ended a pull.
+    #[error("interrupted")]
+    Interrupted(i32),
+    /// Some of several things could not be done; the others were.
+    #[error("{} errors", .0.len())]
+    Several(Vec<engine::Error>),
+    /// What a check found is on standard output already.
+    #[error("the store has {0} problems")]
+    Unsound(usize),
+}
+
+impl Error {
+    /// Prints it on standard error, one line an error, as `rcr: ERROR: CAUSE: CAUSE`.
+    pub(crate) fn tell(&self) {
+        let lines: Vec<String> = match self {
+            Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => return,
+            Self::Several(errors) => errors.iter().map(|e| chain(e)).collect(),
+            other => vec![chain(other)],
+        };
+        let mut stderr = io::stderr().lock();
+        for line in lines {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(stderr, "rcr: {}", safe::line(&line));
+        }
+    }
+}
+
+/// An error and its causes. A cause that the text before it ends with already is not said twice.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_follow_once() {
+        let error = Error::EnvFile { path: "/x".into(), source: io::ErrorKind::NotFound.into() };
+        assert_eq!(chain(&error), "read --env-file \"/x\": entity not found");
+        assert_eq!(chain(&Error::Engine(engine::Error::NoSuchImage("x".into()))), "no such image: x");
+    }
+}

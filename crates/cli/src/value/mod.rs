@@ -1,0 +1,10 @@
+//! Reads the values of flags into the engine's types: no I/O. Every refusal says what is wanted.
+
+pub(crate) mod cpus;
+pub(crate) mod env;
+pub(crate) mod label;
+pub(crate) mod size;
+pub(crate) mod tmpfs;
+pub(crate) mod ulimit;
+pub(crate) mod volume;
+pub(crate) mod workdir;

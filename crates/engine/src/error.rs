@@ -1,0 +1,121 @@
+//! What can go wrong between a user's wish and a container, and the exit code each means.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a command of the engine failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A flag, or a value in the image's config, cannot be used; the text says which and why.
+    #[error("{0}")]
+    Invalid(String),
+    /// No image of that name or ID is in the store.
+    #[error("no such image: {0}")]
+    NoSuchImage(String),
+    /// No container of that name or ID.
+    #[error("no such container: {0}")]
+    NoSuchContainer(String),
+    /// Neither a container nor an image.
+    #[error("no such container or image: {0}")]
+    NoSuchObject(String),
+    /// An ID prefix that fits several.
+    #[error("{0:?} is the beginning of more than one ID; give more digits")]
+    Ambiguous(String),
+    /// The name belongs to another container.
+    #[error(
+        "the name {name:?} is already in use by container {by}; remove it (rcr rm {name}) or take another name"
+    )]
+    NameInUse {
+        /// The name asked for.
+        name: String,
+        /// Short ID of its owner.
+        by: String,
+    },
+    /// `rm` of a running container without force.
+    #[error("cannot remove container {0}: it is running; stop it first or use force (rcr rm -f {0})")]
+    Running(String),
+    /// `rmi` of an image that a container needs.
+    #[error(
+        "cannot remove image {image}: container {container} uses it; remove that first (rcr rm {container})"
+    )]
+    ImageInUse {
+        /// The image as asked for.
+        image: String,
+        /// Name of the container.
+        container: String,
+    },
+    /// The command does not exist in the container: exit code 127.
+    #[error("{message}")]
+    CommandNotFound {
+        /// What was not found, on one line.
+        message: String,
+        /// The runtime's error.
+        #[source]
+        source: runtime::Error,
+    },
+    /// The command exists and cannot be executed: exit code 126.
+    #[error("{message}")]
+    CommandNotExecutable {
+        /// What cannot be executed, on one line.
+        message: String,
+        /// The runtime's error.
+        #[source]
+        source: runtime::Error,
+    },
+    /// The pull or the run was interrupted by a signal of this number: exit code 128+N.
+    #[error("interrupted by signal {0}")]
+    Interrupted(i32),
+    /// A system call of the engine's own.
+    #[error("{what}")]
+    Io {
+        /// The call and the thing, for instance `open "/var/lib/rcr/containers/…"`.
+        what: String,
+        /// Its errno.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the engine's own that does not hold what it should.
+    #[error("{path:?} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not parse.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// From the puller.
+    #[error(transparent)]
+    Pull(#[from] puller::Error),
+    /// From the store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// From the runtime.
+    #[error("{what}")]
+    Runtime {
+        /// What was asked of it.
+        what: String,
+        /// Its answer.
+        #[source]
+        source: runtime::Error,
+    },
+}
+
+impl Error {
+    /// The exit code of `rcr run` that ended with this error: docker's 127, 126, 128+N, and 125 for all else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::CommandNotFound { .. } => 127,
+            Self::CommandNotExecutable { .. } => 126,
+            Self::Pull(puller::Error::Cancelled) => 130,
+            Self::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            _ => 125,
+        }
+    }
+
+    /// The error of a system call: `what` names the call and the thing.
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}

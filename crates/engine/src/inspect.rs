@@ -1,0 +1,194 @@
+//! `inspect`: everything about a container or an image, in docker's shape.
+
+use oci::Reference;
+use serde_json::{Map, Value, json};
+use store::{Image, Store};
+
+use crate::leftover::enter;
+use crate::list::{Life, life};
+use crate::mount::{Kind, Point};
+use crate::record::Record;
+use crate::{ContainerStatus, Engine, Error, image, name, time};
+
+/// What docker writes for a moment that has not come.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// Everything about a container, else an image, in the shape of `docker inspect` (one element of its array).
+///
+/// # Errors
+/// [`Error::NoSuchObject`].
+pub fn inspect(engine: &Engine, name: &str) -> Result<Value, Error> {
+    enter(engine)?;
+    match name::resolve(engine, name) {
+        Ok(id) => {
+            if let Some(record) = Record::read(&engine.container(&id))? {
+                let life = life(engine, &id)?;
+                return Ok(container(engine, &record, &life));
+            }
+        }
+        Err(Error::NoSuchContainer(_)) => {}
+        Err(e) => return Err(e),
+    }
+    let store = Store::open(&engine.root)?;
+    let found = image::find(&store, name, None)?.ok_or_else(|| Error::NoSuchObject(name.to_owned()))?;
+    Ok(of_image(&found, &image::names_of(&store, &found)?))
+}
+
+fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
+    let options = &record.options;
+    let dir = engine.container(&record.id);
+    let command = record.command.split_first();
+    json!({
+        "Id": record.id,
+        "Created": time::rfc3339(record.created),
+        "Path": command.map(|(first, _)| first),
+        "Args": command.map(|(_, rest)| rest),
+        "State": state(life),
+        "Image": record.image_id,
+        "ResolvConfPath": dir.join("resolv.conf"),
+        "HostnamePath": dir.join("hostname"),
+        "HostsPath": dir.join("hosts"),
+        "Name": format!("/{}", record.name),
+        "RestartCount": 0,
+        "Driver": "overlay",
+        "Platform": "linux",
+        "HostConfig": {
+            "Binds": record.points.iter().filter(|p| p.kind != Kind::Tmpfs && !p.anonymous).map(bind).collect::<Vec<_>>(),
+            "NetworkMode": options.network.to_string(),
+            "AutoRemove": options.rm,
+            "CapAdd": options.cap_add,
+            "CapDrop": options.cap_drop,
+            "Init": options.init,
+            "Memory": options.memory.unwrap_or(0),
+            "NanoCpus": options.nano_cpus.unwrap_or(0),
+            "PidsLimit": options.pids_limit.filter(|limit| *limit > 0),
+            "Privileged": options.privileged,
+            "ReadonlyRootfs": options.read_only,
+            "Tmpfs": options.tmpfs.iter().map(|t| (t.target.clone(), json!(t.options.join(",")))).collect::<Map<_, _>>(),
+            "Ulimits": options.ulimits.iter().map(|u| json!({ "Name": u.name, "Soft": limit(u.soft), "Hard": limit(u.hard) })).collect::<Vec<_>>(),
+            "CgroupnsMode": "private",
+            "IpcMode": "private",
+            "ShmSize": 64 << 20,
+        },
+        "GraphDriver": { "Name": "overlay", "Data": { "UpperDir": dir.join("upper"), "WorkDir": dir.join("work") } },
+        "Mounts": record.points.iter().map(mount).collect::<Vec<_>>(),
+        "Config": {
+            "Hostname": record.hostname,
+            "User": record.user,
+            "AttachStdin": options.interactive,
+            "AttachStdout": true,
+            "AttachStderr": true,
+            "Tty": options.tty,
+            "OpenStdin": options.interactive,
+            "Env": record.env,
+            "Cmd": options.command,
+            "Entrypoint": options.entrypoint,
+            "Image": options.image,
+            "WorkingDir": record.cwd,
+            "StopSignal": record.stop_signal,
+            "Labels": object(&record.labels),
+            "Annotations": object(&options.annotations),
+        },
+    })
+}
+
+fn state(life: &Life) -> Value {
+    let (status, code) = match life.status {
+        ContainerStatus::Created => ("created", 0),
+        ContainerStatus::Running => ("running", 0),
+        ContainerStatus::Paused => ("paused", 0),
+        ContainerStatus::Exited(code) => ("exited", code),
+    };
+    let exit = life.exit.as_ref();
+    json!({
+        "Status": status,
+        "Running": matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused),
+        "Paused": life.status == ContainerStatus::Paused,
+        "Restarting": false,
+        "OOMKilled": exit.is_some_and(|exit| exit.oom_killed),
+        "Dead": false,
+        "Pid": life.pid.unwrap_or(0),
+        "ExitCode": code,
+        "Error": exit.map_or("", |exit| exit.error.as_str()),
+        "StartedAt": life.started.map_or_else(|| NEVER.to_owned(), time::rfc3339),
+        "FinishedAt": exit.map_or_else(|| NEVER.to_owned(), |exit| time::rfc3339(exit.finished)),
+    })
+}
+
+fn bind(point: &Point) -> String {
+    let source = point.name.clone().unwrap_or_else(|| point.source.display().to_string());
+    format!("{source}:{}{}", point.target, if point.writable() { "" } else { ":ro" })
+}
+
+fn mount(point: &Point) -> Value {
+    let propagation = point.options.iter().find(|option| is_propagation(option));
+    json!({
+        "Type": point.kind,
+        "Name": point.name,
+        "Source": point.source,
+        "Destination": point.target,
+        "Driver": point.name.as_ref().map(|_| "local"),
+        "Mode": point.options.join(","),
+        "RW": point.writable(),
+        "Propagation": propagation.map_or("", String::as_str),
+    })
+}
+
+fn is_propagation(option: &str) -> bool {
+    matches!(option.strip_prefix('r').unwrap_or(option), "private" | "shared" | "slave" | "unbindable")
+}
+
+/// Docker writes -1 for no limit.
+fn limit(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(-1)
+}
+
+fn object(pairs: &[(String, String)]) -> Value {
+    Value::Object(pairs.iter().map(|(key, value)| (key.clone(), json!(value))).collect())
+}
+
+fn of_image(image: &Image, names: &[Reference]) -> Value {
+    let config = &image.config;
+    let with = |digest: bool| names.iter().filter(move |name| name.digest().is_some() == digest);
+    let familiar = |digest| with(digest).map(Reference::familiar).collect::<Vec<_>>();
+    json!({
+        "Id": image.id,
+        "RepoTags": familiar(false),
+        "RepoDigests": familiar(true),
+        "Digest": image.manifest,
+        "Created": config.created(),
+        "Author": config.author().clone().unwrap_or_default(),
+        "Architecture": config.architecture().to_string(),
+        "Variant": config.variant(),
+        "Os": config.os().to_string(),
+        "Size": image.size,
+        "GraphDriver": { "Name": "overlay", "Data": { "LowerDirs": image.layers } },
+        "RootFS": { "Type": "layers", "Layers": config.rootfs().diff_ids() },
+        "Config": config.config(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_say_how_they_are_mounted() {
+        let point = Point {
+            kind: Kind::Volume,
+            name: Some("data".into()),
+            anonymous: false,
+            source: "/v/data/_data".into(),
+            target: "/data".into(),
+            options: vec!["rbind".into(), "nosuid".into(), "rslave".into(), "rro".into()],
+            copy_up: true,
+        };
+        let shown = mount(&point);
+        assert_eq!(
+            (&shown["Type"], &shown["RW"], &shown["Propagation"]),
+            (&json!("volume"), &json!(false), &json!("rslave"))
+        );
+        assert_eq!(bind(&point), "data:/data:ro");
+        assert_eq!((limit(u64::MAX), limit(5)), (-1, 5));
+    }
+}

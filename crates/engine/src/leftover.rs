@@ -1,0 +1,120 @@
+//! Removes containers, and cleans up after processes that were killed while they worked on one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use runtime::cgroup::{Cgroup, CgroupPath, Hierarchies, Version};
+use store::Store;
+
+use crate::lock::Lock;
+use crate::record::{Exit, RECORD, Record, read_started};
+use crate::{Engine, Error, name, place, time, tree, volume};
+
+/// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
+/// look at a directory that is empty unless containers run.
+pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
+    let locks = engine.locks();
+    let entries = match fs::read_dir(&locks) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return engine.make_places(),
+        result => result.map_err(Error::io(format!("list {locks:?}")))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::io(format!("list {locks:?}")))?;
+        let id = entry.file_name().to_string_lossy().into_owned();
+        if !name::is_id(&id) {
+            continue;
+        }
+        if let Some(lock) = Lock::try_take(engine, &id)? {
+            // What cannot be removed now stays for the next command, and for `rm`, which tells why; this one has
+            // other work.
+            let _ = bury(engine, &id, lock);
+        }
+    }
+    Ok(())
+}
+
+/// The process that had this lock is dead.
+fn bury(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
+    let dir = engine.container(id);
+    let record = Record::read(&dir).ok().flatten();
+    let kept = record.as_ref().filter(|record| !record.options.rm && read_started(&dir).is_some());
+    end_runtime(engine, id)?;
+    remove_cgroup(id)?;
+    if kept.is_none() {
+        return destroy(engine, id, record.as_ref(), true, lock);
+    }
+    if Exit::read(&dir)?.is_none() {
+        let error = "rcr was killed while the container ran".to_owned();
+        Exit { finished: time::now(), code: 137, oom_killed: false, error }.write(&dir)?;
+    }
+    lock.finish()
+}
+
+/// Removes all that the container is: its volumes if `volumes`, its name, its files, and last its lock.
+pub(crate) fn destroy(
+    engine: &Engine,
+    id: &str,
+    record: Option<&Record>,
+    volumes: bool,
+    lock: Lock,
+) -> Result<(), Error> {
+    let dir = engine.container(id);
+    match record {
+        Some(record) => {
+            if volumes {
+                volume::remove_anonymous(engine, &record.points)?;
+            }
+            name::release(engine, &record.name, id)?;
+        }
+        None => name::release_all(engine, id)?,
+    }
+    // Without its record it exists no more, wherever this is killed.
+    place::remove_file(&dir.join(RECORD))?;
+    tree::remove(&dir).map_err(Error::io(format!("remove {dir:?}")))?;
+    Store::open(&engine.root)?.unpin(id)?;
+    lock.finish()
+}
+
+/// Kills what runs and removes the runtime's state and the cgroup that it knows of.
+pub(crate) fn end_runtime(engine: &Engine, id: &str) -> Result<(), Error> {
+    let deleted = runtime::lifecycle::delete(&engine.states(), id, true);
+    deleted.map_err(|source| Error::Runtime { what: format!("remove container {}", name::short(id)), source })
+}
+
+/// Where the container's cgroups are, below each hierarchy's mount point.
+pub(crate) fn cgroups_path(id: &str) -> PathBuf {
+    PathBuf::from(format!("/rcr-{id}"))
+}
+
+/// The container's cgroups as far as they exist, by controller.
+pub(crate) fn cgroups(id: &str) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let fail =
+        |source| Error::Runtime { what: format!("find cgroups of container {}", name::short(id)), source };
+    let hierarchies = Hierarchies::detect().map_err(fail)?;
+    let path = CgroupPath::new(Some(&cgroups_path(id)), id).map_err(fail)?;
+    let mut found = BTreeMap::new();
+    for hierarchy in hierarchies.iter() {
+        if let Some(dir) = path.within(hierarchy, hierarchies.mode()).filter(|dir| dir.is_dir()) {
+            if hierarchy.version == Version::V2 {
+                found.insert(String::new(), dir.clone());
+            }
+            found.extend(hierarchy.controllers.iter().map(|controller| (controller.clone(), dir.clone())));
+        }
+    }
+    Ok(found)
+}
+
+/// A process killed between making the cgroup and writing the runtime's state leaves one that only its name finds.
+fn remove_cgroup(id: &str) -> Result<(), Error> {
+    let fail =
+        |source| Error::Runtime { what: format!("remove cgroups of container {}", name::short(id)), source };
+    let paths = cgroups(id)?;
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let cgroup = Cgroup::open(&paths).map_err(fail)?;
+    cgroup.kill_all(nix::libc::SIGKILL).map_err(fail)?;
+    cgroup.remove().map_err(fail)
+}

@@ -1,0 +1,192 @@
+//! What a user asks of `run`, as plain values: nothing here has been looked up or defaulted from an image.
+
+use std::path::PathBuf;
+
+use network::{Hostname, Mode};
+use oci::Platform;
+use serde::{Deserialize, Serialize};
+
+/// Everything `run` can be asked for. [`RunOptions::new`] has docker's defaults.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunOptions {
+    /// Name or ID of the image, or a source of one (`oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`).
+    pub image: String,
+    /// Command and arguments after the image; empty takes the image's.
+    pub command: Vec<String>,
+    /// `--name`: letters, digits, `_`, `.` and `-`; `None` makes one up.
+    pub name: Option<String>,
+    /// `--rm`: remove the container and its anonymous volumes when it has ended.
+    pub rm: bool,
+    /// `-i`: the caller's standard input reaches the container.
+    pub interactive: bool,
+    /// `-t`: give the container a terminal.
+    pub tty: bool,
+    /// `-e` and `--env-file`, resolved: `KEY=VALUE` each, later ones win.
+    pub env: Vec<String>,
+    /// `-v`.
+    pub volumes: Vec<Volume>,
+    /// `--tmpfs`.
+    pub tmpfs: Vec<Tmpfs>,
+    /// `-w`: absolute path in the container, made if it is missing.
+    pub workdir: Option<String>,
+    /// `-u`: `USER[:GROUP]`, names or numbers.
+    pub user: Option<String>,
+    /// `--hostname`; `None` is the short ID, or the host's own name with [`Mode::Host`].
+    pub hostname: Option<Hostname>,
+    /// `--entrypoint`: one word that replaces the image's Entrypoint and drops its Cmd; `Some("")` only drops both.
+    pub entrypoint: Option<String>,
+    /// `--read-only`: the root file system cannot be written.
+    pub read_only: bool,
+    /// `--network`.
+    pub network: Mode,
+    /// `--cap-add`: `NET_ADMIN`, `CAP_NET_ADMIN`, `ALL`; case does not matter.
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`, as `cap_add`.
+    pub cap_drop: Vec<String>,
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `--memory` in bytes; 0 is no limit.
+    pub memory: Option<u64>,
+    /// `--cpus` in billionths of a processor; 0 is no limit.
+    pub nano_cpus: Option<u64>,
+    /// `--pids-limit`; 0 and below are no limit.
+    pub pids_limit: Option<i64>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--init`: an init of rcr's own is process 1, forwards signals and reaps.
+    pub init: bool,
+    /// `--label`: kept with the container, shown by `inspect`.
+    pub labels: Vec<(String, String)>,
+    /// `--annotation`: kept and handed to the runtime as annotations of the spec.
+    pub annotations: Vec<(String, String)>,
+    /// When to pull.
+    #[serde(skip)]
+    pub pull: PullPolicy,
+    /// `--platform`; `None` is the host's.
+    #[serde(skip)]
+    pub platform: Option<Platform>,
+    /// `--tls-verify`, as [`PullOptions::tls_verify`].
+    #[serde(skip)]
+    pub tls_verify: Option<bool>,
+}
+
+/// What `pull` is asked for.
+#[derive(Debug, Clone)]
+pub struct PullOptions {
+    /// Name of the image, or a source of one.
+    pub image: String,
+    /// `--platform`; `None` is the host's.
+    pub platform: Option<Platform>,
+    /// `Some(false)`: certificates are not verified and plain http is allowed; `None`: as `registries.conf` says.
+    pub tls_verify: Option<bool>,
+    /// A directory of certificates for the registry (`--cert-dir`).
+    pub cert_dir: Option<PathBuf>,
+    /// A file of credentials (`--authfile`) that goes before the usual ones.
+    pub auth_file: Option<PathBuf>,
+}
+
+/// What `rm` is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RemoveOptions {
+    /// Kill it if it runs; an unknown name is no error.
+    pub force: bool,
+    /// Remove its anonymous volumes too.
+    pub volumes: bool,
+}
+
+/// When `run` pulls its image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Each time, also when it is here.
+    Always,
+    /// When it is not here.
+    #[default]
+    Missing,
+    /// Never: not being here is an error.
+    Never,
+}
+
+/// What a volume shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// A path of the host; relative ones are taken from the working directory. Made as a directory if missing.
+    Path(String),
+    /// A volume by name, made at its first use.
+    Named(String),
+    /// A new volume without a name.
+    Anonymous,
+}
+
+/// A bind mount or volume (`-v`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// What is mounted.
+    pub origin: Origin,
+    /// Where, an absolute path in the container.
+    pub target: String,
+    /// Options as typed: `ro`, `rw`, propagation, `noexec`, `nocopy`, …
+    pub options: Vec<String>,
+}
+
+/// A tmpfs in the container (`--tmpfs`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmpfs {
+    /// Where, an absolute path in the container.
+    pub target: String,
+    /// Mount options as typed, for instance `size=64m`; on top of `noexec,nosuid,nodev`.
+    pub options: Vec<String>,
+}
+
+/// A resource limit (`--ulimit`); `u64::MAX` is no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// Name in lower case without `RLIMIT_`, for instance `nofile`.
+    pub name: String,
+    /// The limit the kernel enforces.
+    pub soft: u64,
+    /// How far an unprivileged process may raise it.
+    pub hard: u64,
+}
+
+impl RunOptions {
+    /// A run of `image` with every option at docker's default, but for the network: none.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self {
+            image: image.into(),
+            command: Vec::new(),
+            name: None,
+            rm: false,
+            interactive: false,
+            tty: false,
+            env: Vec::new(),
+            volumes: Vec::new(),
+            tmpfs: Vec::new(),
+            workdir: None,
+            user: None,
+            hostname: None,
+            entrypoint: None,
+            read_only: false,
+            network: Mode::None,
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            privileged: false,
+            memory: None,
+            nano_cpus: None,
+            pids_limit: None,
+            ulimits: Vec::new(),
+            init: false,
+            labels: Vec::new(),
+            annotations: Vec::new(),
+            pull: PullPolicy::Missing,
+            platform: None,
+            tls_verify: None,
+        }
+    }
+}
+
+impl PullOptions {
+    /// A pull of `image` for the host's platform with the settings of the process's user.
+    pub fn new(image: impl Into<String>) -> Self {
+        Self { image: image.into(), platform: None, tls_verify: None, cert_dir: None, auth_file: None }
+    }
+}

@@ -1,0 +1,71 @@
+//! Copies bytes from one descriptor to another without ever blocking on either.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::poll::PollFlags;
+
+/// A copy in progress. Both files must be in non-blocking mode, or blocking ones that poll(2) says are ready.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    from: File,
+    to: File,
+    buffer: Box<[u8; 16 << 10]>,
+    /// The part of `buffer` that is still to be written.
+    start: usize,
+    end: usize,
+}
+
+/// What became of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// There may be more.
+    Open,
+    /// The source has ended and all of it is written.
+    Ended,
+    /// The other side takes nothing any more.
+    Refused,
+}
+
+impl Pump {
+    pub(crate) fn new(from: File, to: File) -> Self {
+        Self { from, to, buffer: Box::new([0; 16 << 10]), start: 0, end: 0 }
+    }
+
+    /// What to wait for: the source while there is nothing to write, else the other side.
+    pub(crate) fn wants(&self) -> (BorrowedFd<'_>, PollFlags) {
+        if self.start == self.end {
+            (self.from.as_fd(), PollFlags::POLLIN)
+        } else {
+            (self.to.as_fd(), PollFlags::POLLOUT)
+        }
+    }
+
+    /// One read or one write. An error of the source is its end: a terminal says EIO when its last user is gone.
+    pub(crate) fn step(&mut self) -> Progress {
+        if self.start == self.end {
+            return match self.from.read(&mut self.buffer[..]) {
+                Ok(0) => Progress::Ended,
+                Ok(n) => {
+                    (self.start, self.end) = (0, n);
+                    Progress::Open
+                }
+                Err(e) if passing(e.kind()) => Progress::Open,
+                Err(_) => Progress::Ended,
+            };
+        }
+        match self.to.write(&self.buffer[self.start..self.end]) {
+            Ok(n) => {
+                self.start += n;
+                Progress::Open
+            }
+            Err(e) if passing(e.kind()) => Progress::Open,
+            Err(_) => Progress::Refused,
+        }
+    }
+}
+
+fn passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

@@ -1,0 +1,202 @@
+//! From an image's config and a user's flags to an OCI runtime spec, as docker would write it.
+//!
+//! Pure: whatever depends on the host or on files in the image comes in as a value.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use network::Mode;
+use oci::image::Config;
+use oci::runtime::{
+    Linux, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxMemory, LinuxNamespace, LinuxNamespaceType,
+    LinuxPids, LinuxResources, Mount, Root, Spec,
+};
+
+use crate::mount::{Point, mount};
+use crate::options::RunOptions;
+use crate::user::User;
+use crate::{capabilities, process};
+
+/// Everything a spec is made of.
+#[derive(Debug)]
+pub(crate) struct Ingredients<'a> {
+    /// The part of the image's config that says how to run it.
+    pub(crate) image: &'a Config,
+    /// The user's wishes.
+    pub(crate) options: &'a RunOptions,
+    /// Whom the process runs as.
+    pub(crate) user: &'a User,
+    /// The container's host name.
+    pub(crate) hostname: &'a str,
+    /// Volumes, binds and tmpfs, in order.
+    pub(crate) points: &'a [Point],
+    /// Directory with `hosts`, `hostname` and `resolv.conf` for the container.
+    pub(crate) files: Option<&'a Path>,
+    /// The init to run as process 1.
+    pub(crate) init: Option<&'a Path>,
+    /// Below the mount points of the cgroup hierarchies; `None` leaves it to the runtime.
+    pub(crate) cgroups_path: Option<PathBuf>,
+    /// The caller's own capabilities, as a mask.
+    pub(crate) all_capabilities: u64,
+    /// The host's devices, for `--privileged`.
+    pub(crate) devices: &'a [LinuxDevice],
+}
+
+/// Where `--init` appears in the container: on the tmpfs that the runtime makes, so that the image's root gets no
+/// mount point for it.
+const INIT: &str = "/dev/init";
+
+/// Least memory that docker takes; below it somebody has forgotten the unit.
+const MIN_MEMORY: u64 = 6 << 20;
+/// Length of the time slice that `--cpus` is a share of, in µs; the kernel's default.
+const CPU_PERIOD: u64 = 100_000;
+
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// The spec.
+///
+/// # Errors
+/// The flag or the field of the image's config that cannot be used.
+pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
+    let options = from.options;
+    let mut args = process::command(from.image, options)?;
+    if from.init.is_some() {
+        args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
+    }
+    let mask =
+        capabilities::choose(&options.cap_add, &options.cap_drop, options.privileged, from.all_capabilities)?;
+    let capabilities = capabilities::names(mask);
+    let env = process::environment(from.image, options, from.hostname, &from.user.home);
+    let cwd = process::workdir(from.image, options)?;
+    let process = process::process(args, env, &cwd, from.user, &capabilities, options)?;
+
+    let mut root = Root::default();
+    root.set_path(PathBuf::from("rootfs")).set_readonly(Some(options.read_only));
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces(options.network)))
+        .set_resources(Some(resources(options)?))
+        .set_cgroups_path(from.cgroups_path.clone())
+        .set_devices(Some(from.devices.to_vec()).filter(|devices| !devices.is_empty()));
+    if options.network != Mode::Host {
+        // As docker has it since 20.10: low ports and ping need no privilege where the network is the container's.
+        linux.set_sysctl(Some(HashMap::from([
+            ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
+            ("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned()),
+        ])));
+    }
+    let strings = |paths: &[&str]| Some(paths.iter().map(|p| (*p).to_owned()).collect());
+    if options.privileged {
+        linux.set_masked_paths(None).set_readonly_paths(None);
+    } else {
+        linux.set_masked_paths(strings(&MASKED)).set_readonly_paths(strings(&READ_ONLY));
+        linux.set_seccomp(Some(runtime::seccomp::default_profile(&capabilities)));
+    }
+
+    let mut spec = Spec::default();
+    spec.set_version("1.2.0".to_owned())
+        .set_hostname(Some(from.hostname.to_owned()))
+        .set_root(Some(root))
+        .set_process(Some(process))
+        .set_mounts(Some(mounts(from)))
+        .set_annotations(Some(options.annotations.iter().cloned().collect()))
+        .set_linux(Some(linux));
+    Ok(spec)
+}
+
+/// All namespaces are new, but for the network on wish.
+fn namespaces(mode: Mode) -> Vec<LinuxNamespace> {
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
+    let kinds = [Pid, Ipc, Uts, Mount, Cgroup].into_iter().chain((mode != Mode::Host).then_some(Network));
+    kinds
+        .map(|kind| {
+            let mut namespace = LinuxNamespace::default();
+            namespace.set_typ(kind);
+            namespace
+        })
+        .collect()
+}
+
+fn resources(options: &RunOptions) -> Result<LinuxResources, String> {
+    let mut resources = LinuxResources::default();
+    let mut devices = LinuxDeviceCgroup::default();
+    devices.set_allow(options.privileged).set_access(Some("rwm".to_owned()));
+    resources.set_devices(Some(vec![devices]));
+    if let Some(limit) = options.memory.filter(|bytes| *bytes > 0) {
+        if limit < MIN_MEMORY {
+            return Err(format!(
+                "memory limit of {limit} bytes is too small: wants at least {MIN_MEMORY} (6m)"
+            ));
+        }
+        let bytes = |n: u64| i64::try_from(n).map_err(|_| format!("memory limit of {n} bytes is too large"));
+        let mut memory = LinuxMemory::default();
+        // Docker's default: as much swap as memory.
+        memory.set_limit(Some(bytes(limit)?)).set_swap(Some(bytes(limit.saturating_mul(2))?));
+        resources.set_memory(Some(memory));
+    }
+    if let Some(nano) = options.nano_cpus.filter(|nano| *nano > 0) {
+        let quota = u128::from(nano) * u128::from(CPU_PERIOD) / 1_000_000_000;
+        let quota =
+            i64::try_from(quota).map_err(|_| "more processors than the kernel can count".to_owned())?;
+        let mut cpu = LinuxCpu::default();
+        cpu.set_period(Some(CPU_PERIOD)).set_quota(Some(quota));
+        resources.set_cpu(Some(cpu));
+    }
+    if let Some(limit) = options.pids_limit.filter(|limit| *limit > 0) {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(limit);
+        resources.set_pids(Some(pids));
+    }
+    Ok(resources)
+}
+
+/// Docker's mounts, then those of files, then the user's, then init.
+fn mounts(from: &Ingredients<'_>) -> Vec<Mount> {
+    let sys = if from.options.privileged { "rw" } else { "ro" };
+    let own: [(&str, &str, &[&str]); 7] = [
+        ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        ("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        ("/sys", "sysfs", &["nosuid", "noexec", "nodev", sys]),
+        ("/sys/fs/cgroup", "cgroup", &[sys, "nosuid", "noexec", "nodev"]),
+        ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+    ];
+    let taken = |target: &str| from.points.iter().any(|point| point.target == target);
+    let mut all = Vec::new();
+    for (target, kind, options) in own {
+        // Who mounts on /dev means all of it.
+        if !taken(target) && !(target.starts_with("/dev/") && taken("/dev")) {
+            let source = if target == "/dev/shm" { "shm" } else { kind };
+            all.push(mount(target, kind, Path::new(source), options));
+        }
+    }
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        let target = format!("/etc/{name}");
+        if let Some(files) = from.files.filter(|_| !taken(&target)) {
+            all.push(mount(&target, "bind", &files.join(name), &["rbind", "rprivate"]));
+        }
+    }
+    all.extend(from.points.iter().map(Point::to_spec));
+    if let Some(init) = from.init {
+        all.push(mount(INIT, "bind", init, &["bind", "rprivate", "ro"]));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Writing limits: which hierarchy has the controller, and in which order the kernel takes the values.
+
+use super::dir::{Dir, is};
+use super::{Cgroup, Missing, Setting, Version, devices_v1, devices_v2, settings};
+use crate::devices::Rule;
+use crate::{Error, ErrorKind};
+use nix::errno::Errno;
+use oci::runtime::LinuxResources;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+impl Cgroup {
+    /// Writes all limits of `resources` (device rules excepted) where their controllers are mounted.
+    ///
+    /// # Errors
+    /// An invalid value, a controller that is not there, or the kernel's refusal.
+    pub fn limit(&self, resources: &LinuxResources) -> Result<(), Error> {
+        if self.dirs.iter().all(|dir| dir.version == Version::V2) {
+            return self.apply(&settings(resources, Version::V2)?);
+        }
+        // On a hybrid host each controller is in one of the two worlds (cgroups(7)).
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            settings(resources, Version::V1)?.into_iter().partition(|s| self.v1(&s.controller).is_some());
+        self.apply(&here)?;
+        let elsewhere: BTreeSet<&str> = elsewhere.iter().map(|s| s.controller.as_str()).collect();
+        if elsewhere.is_empty() {
+            return Ok(());
+        }
+        let unified = settings(&only(resources, &elsewhere), Version::V2)?;
+        for controller in elsewhere {
+            let name = if controller == "blkio" { "io" } else { controller };
+            let available = match self.unified() {
+                Some(dir) => dir.enable(name).map_err(|e| unavailable(controller).because(e))?,
+                None => false,
+            };
+            if !available {
+                return Err(unavailable(controller));
+            }
+            let list: Vec<_> = unified.iter().filter(|s| s.controller == name).cloned().collect();
+            self.apply(&list)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the device rules, with never a moment that allows more than the old and the new set together. An
+    /// empty list denies all devices.
+    ///
+    /// # Errors
+    /// The kernel's refusal; no controller for devices.
+    pub fn set_devices(&self, rules: &[Rule]) -> Result<(), Error> {
+        let result = match (self.v1("devices"), self.unified()) {
+            (Some(dir), _) => devices_v1::replace(dir, rules),
+            (None, Some(dir)) => devices_v2::replace(dir, rules),
+            (None, None) => Err(Error::new("cannot set device rules: no devices cgroup is mounted")),
+        };
+        // Both kernel interfaces are for the initial user namespace's root alone. What a rootless container could
+        // do to a device, its user can do without it.
+        match result {
+            Err(e) if e.what() != ErrorKind::Invalid && (self.tolerate || in_user_namespace()) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Writes `settings` in order.
+    ///
+    /// # Errors
+    /// A controller that is not there, or the kernel's refusal.
+    pub fn apply(&self, settings: &[Setting]) -> Result<(), Error> {
+        // Some values are only valid beside others: memory ≤ memory+swap, quota and burst against period. What the
+        // kernel finds invalid is tried again when the rest is in place, so any order of old and new values works.
+        let mut again = Vec::new();
+        for setting in settings {
+            match self.put(setting)? {
+                Err(e) if is(&e, Errno::EINVAL) && settings.len() > 1 => again.push(setting),
+                Err(e) => return Err(self.refused(setting, e)),
+                Ok(()) => {}
+            }
+        }
+        for setting in again {
+            self.put(setting)?.map_err(|e| self.refused(setting, e))?;
+        }
+        Ok(())
+    }
+
+    /// Writes one setting. The outer error: its controller is not there at all.
+    fn put(&self, setting: &Setting) -> Result<io::Result<()>, Error> {
+        let Some(dir) = self.dir_of(setting) else { return Err(unavailable(&setting.controller)) };
+        let result = match dir.write(&setting.file, &setting.value) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => match &setting.missing {
+                Missing::Ignore => Ok(()),
+                Missing::Write { file, value } => dir.write(file, value),
+                Missing::Fail => Err(e),
+            },
+            result => result,
+        };
+        if let Err(e) = &result
+            && e.kind() == io::ErrorKind::NotFound
+            && dir.lacks(&setting.controller)
+        {
+            return Err(unavailable(&setting.controller));
+        }
+        Ok(result)
+    }
+
+    fn dir_of(&self, setting: &Setting) -> Option<&Dir> {
+        self.v1(&setting.controller).or_else(|| self.unified())
+    }
+
+    fn refused(&self, setting: &Setting, cause: io::Error) -> Error {
+        let path = self.dir_of(setting).map_or(PathBuf::new(), |dir| dir.path.join(&setting.file));
+        let why = match cause.kind() {
+            io::ErrorKind::NotFound => ": this kernel has no such limit",
+            io::ErrorKind::ResourceBusy => ": lower than what is in use",
+            _ => "",
+        };
+        Error::new(format!("write {:?} to {path:?}{why}", setting.value)).because(cause)
+    }
+}
+
+/// Whether this process's user ids are not the machine's (user_namespaces(7)).
+fn in_user_namespace() -> bool {
+    let identity = |map: &str| map.split_whitespace().eq(["0", "0", "4294967295"]);
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !identity(&map))
+}
+
+/// The text that podman and runc's tests look for.
+fn unavailable(controller: &str) -> Error {
+    Error::new(format!("cannot set {controller} limit: container could not join or create cgroup"))
+}
+
+/// The part of `resources` that belongs to these controllers (in v1's names).
+fn only(resources: &LinuxResources, controllers: &BTreeSet<&str>) -> LinuxResources {
+    let mut part = LinuxResources::default();
+    for controller in controllers {
+        match *controller {
+            "memory" => part.set_memory(*resources.memory()),
+            "cpu" | "cpuset" => part.set_cpu(resources.cpu().clone()),
+            "pids" => part.set_pids(*resources.pids()),
+            "blkio" => part.set_block_io(resources.block_io().clone()),
+            "hugetlb" => part.set_hugepage_limits(resources.hugepage_limits().clone()),
+            "rdma" => part.set_rdma(resources.rdma().clone()),
+            _ => &mut part,
+        };
+    }
+    part
+}
+
+impl Dir {
+    /// Switches all controllers on that the directories above have to give, so that this one has their files.
+    /// What can't be switched on shows as a missing file when it is needed.
+    pub(super) fn enable_all(&self) {
+        for above in self.above() {
+            let read = |file: &str| std::fs::read_to_string(above.join(file)).unwrap_or_default();
+            let (available, enabled) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
+            let enabled: BTreeSet<&str> = enabled.split_whitespace().collect();
+            let missing: Vec<String> = available
+                .split_whitespace()
+                .filter(|c| !enabled.contains(c))
+                .map(|c| format!("+{c}"))
+                .collect();
+            let file = above.join("cgroup.subtree_control");
+            if !missing.is_empty() && std::fs::write(&file, missing.join(" ")).is_err() {
+                // One that can't be had must not keep the others away.
+                missing.iter().for_each(|c| drop(std::fs::write(&file, c)));
+            }
+        }
+        // Below a threaded cgroup a new one takes no process until it is threaded too.
+        if self.read("cgroup.type").is_ok_and(|t| t.trim() == "domain invalid") {
+            drop(self.write("cgroup.type", "threaded"));
+        }
+    }
+
+    /// Switches one controller on in all directories above. False: the hierarchy does not have it.
+    fn enable(&self, controller: &str) -> Result<bool, Error> {
+        for above in self.above() {
+            let file = above.join("cgroup.controllers");
+            let text = std::fs::read_to_string(&file)
+                .map_err(|e| Error::new(format!("read {file:?}")).because(e))?;
+            if !text.split_whitespace().any(|c| c == controller) {
+                return Ok(false);
+            }
+            let (file, value) = (above.join("cgroup.subtree_control"), format!("+{controller}"));
+            std::fs::write(&file, &value)
+                .map_err(|e| Error::new(format!("write {value:?} to {file:?}")).because(e))?;
+        }
+        Ok(!self.lacks(controller))
+    }
+
+    /// The directories from the mount point to the parent.
+    fn above(&self) -> Vec<&Path> {
+        let Some(mountpoint) = &self.mountpoint else { return Vec::new() };
+        let mut above: Vec<&Path> =
+            self.path.ancestors().skip(1).take_while(|p| p.starts_with(mountpoint)).collect();
+        above.reverse();
+        above
+    }
+
+    /// Whether this v2 directory is without `controller`; its core files (`cgroup.*`) are always there.
+    fn lacks(&self, controller: &str) -> bool {
+        self.version == Version::V2
+            && controller != "cgroup"
+            && !self
+                .read("cgroup.controllers")
+                .unwrap_or_default()
+                .split_whitespace()
+                .any(|c| c == controller)
+    }
+}

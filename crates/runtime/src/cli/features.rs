@@ -1,0 +1,25 @@
+//! `features`.
+
+use super::flags::Parsed;
+use super::global::Global;
+use super::{Command, print};
+use crate::{Error, features};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "features",
+    usage: "show the enabled features",
+    arguments: "",
+    description: "Show the enabled features. The result is parsable as a JSON (runtime-spec, features.md).",
+    flags: &[],
+    arity: (0, 0),
+    stop_after: usize::MAX,
+    failure: 1,
+    enters: false,
+    run,
+};
+
+fn run(_: &Global, _: &Parsed) -> Result<u8, Error> {
+    let json = serde_json::to_string_pretty(&features::features())
+        .map_err(|e| Error::new("print the features").because(e))?;
+    print(&(json + "\n"))
+}

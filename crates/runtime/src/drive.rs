@@ -1,0 +1,296 @@
+//! The parent's side of a launch: answers the barriers in the plan's order, and words the child's failures.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use sys::clone::Cloned;
+
+use crate::child::fail::{Doing, LOG_MAX, Message};
+use crate::launch::At;
+use crate::plan::{Barrier, Plan, Step};
+use crate::{Error, ErrorKind, idmap};
+
+/// One launch, seen from the parent.
+pub(crate) struct Conversation<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) sync: OwnedFd,
+    pub(crate) process: Cloned,
+    /// Where the terminal is sent to; without it, it is kept.
+    pub(crate) console: Option<OwnedFd>,
+    pub(crate) kept: Option<OwnedFd>,
+    /// The one that is kept leaves line ends alone ([`crate::Console::Relay`]).
+    pub(crate) relay: bool,
+}
+
+impl Conversation<'_> {
+    /// Holds the conversation until the process is on its own. On error the process may still live.
+    pub(crate) fn hold(&mut self, at: &mut dyn FnMut(At<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        self.go_ahead(at)?;
+        let mut ready = false;
+        loop {
+            let Some(Heard { message, log, fd }) = receive(self.sync.as_fd())? else {
+                return self.ended(ready);
+            };
+            let index = usize::from(message.step);
+            let step = step(self.plan, index)
+                .ok_or_else(|| Error::new("the child named a step that is not there"))?;
+            if message.doing != Doing::Reached {
+                return Err(failure(self.plan, index, step, message, &log));
+            }
+            match step {
+                // Done by go_ahead.
+                Step::Barrier(Barrier::IdMap) => {}
+                Step::Barrier(barrier) => {
+                    if *barrier == Barrier::Ready {
+                        ready = true;
+                        self.set_limits()?;
+                    }
+                    self.ask(at, *barrier, None)?;
+                    self.answer()?;
+                }
+                Step::Seccomp => {
+                    let listener = sys::pidfd::getfd(self.process.pidfd.as_fd(), message.value)
+                        .map_err(|e| Error::new("take the seccomp listener from the process").because(e))?;
+                    self.ask(at, Barrier::SeccompFd, Some(listener))?;
+                    self.answer()?;
+                }
+                Step::Terminal(_) => self.pass_on(fd)?,
+                Step::AwaitStart(_) => return Ok(()),
+                _ => return Err(Error::new(format!("the child waits at step {index}, which is no barrier"))),
+            }
+        }
+    }
+
+    /// What need not wait for the child to get there: it is done while the child sets up its mounts, and the answers
+    /// lie ready when it comes to the barrier.
+    fn go_ahead(&mut self, at: &mut dyn FnMut(At<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        let pid = self.process.pid;
+        if let Some(maps) = &self.plan.id_maps {
+            idmap::apply(pid, maps)?;
+            self.answer()?;
+        }
+        if let Some(score) = self.plan.oom_score_adj {
+            let path = format!("/proc/{pid}/oom_score_adj");
+            std::fs::write(&path, score.to_string()).map_err(|e| {
+                Error::new(format!("write {score} to {path} (process.oomScoreAdj)")).because(e)
+            })?;
+        }
+        self.ask(at, Barrier::Cgroup, None)
+    }
+
+    fn ask(
+        &self,
+        at: &mut dyn FnMut(At<'_>) -> Result<(), Error>,
+        barrier: Barrier,
+        seccomp: Option<OwnedFd>,
+    ) -> Result<(), Error> {
+        at(At { barrier, pid: self.process.pid, pidfd: self.process.pidfd.as_fd(), seccomp })
+    }
+
+    fn answer(&self) -> Result<(), Error> {
+        match sys::message::send(self.sync.as_fd(), &[1], None) {
+            // The child is gone; what it said, or how it died, is in the socket or its status.
+            Err(e) if e.raw_os_error() == Some(Errno::EPIPE as i32) => Ok(()),
+            other => other.map_err(|e| Error::new("answer the child").because(e)),
+        }
+    }
+
+    fn set_limits(&self) -> Result<(), Error> {
+        for limit in &self.plan.limits {
+            sys::process::set_limit(self.process.pid, limit.resource, limit.soft, limit.hard).map_err(
+                |e| {
+                    let (name, soft, hard) = (limit.name, limit.soft, limit.hard);
+                    Error::new(format!("set limit {name} to {soft} (soft), {hard} (hard)")).because(e)
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self, master: Option<OwnedFd>) -> Result<(), Error> {
+        let master = master.ok_or_else(|| Error::new("the child sent no terminal"))?;
+        match self.console.take() {
+            // The name is what runc sends; receivers show it at most.
+            Some(socket) => sys::message::send(socket.as_fd(), b"/dev/pts/ptmx", Some(master.as_fd()))
+                .map_err(|e| Error::new("send the terminal to the console socket").because(e)),
+            None => {
+                if self.relay {
+                    leave_line_ends(&master)
+                        .map_err(|e| Error::new("configure the process's terminal").because(e))?;
+                }
+                self.kept = Some(master);
+                Ok(())
+            }
+        }
+    }
+
+    /// The socket was closed: by execve, or by the process's death before it.
+    fn ended(&self, ready: bool) -> Result<(), Error> {
+        let has_barrier = self.plan.steps.contains(&Step::Barrier(Barrier::Ready));
+        if ready || !has_barrier {
+            return Ok(());
+        }
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        let how = match waitid(Id::PIDFd(self.process.pidfd.as_fd()), flags) {
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("killed by {signal}"),
+            Ok(WaitStatus::Exited(_, status)) => format!("exit status {status}"),
+            _ => "it is gone".to_owned(),
+        };
+        Err(Error::new(format!("the process died while it was set up: {how}")))
+    }
+}
+
+/// Ends a process that must not go on, and reaps it.
+pub(crate) fn kill(process: &Cloned) {
+    // Both fail only for a process that is gone already.
+    let _ = sys::pidfd::signal(process.pidfd.as_fd(), nix::libc::SIGKILL);
+    let _ = waitid(Id::PIDFd(process.pidfd.as_fd()), WaitPidFlag::WEXITED);
+}
+
+/// The id of the process that an intermediate one cloned.
+pub(crate) fn receive_announced(plan: &Plan, sync: BorrowedFd) -> Result<i32, Error> {
+    let Some(Heard { message, log, .. }) = receive(sync)? else {
+        return Err(Error::new("the intermediate process died"));
+    };
+    let index = usize::from(message.step);
+    match (message.doing, step(plan, index)) {
+        (Doing::Reached, None) => Ok(message.value),
+        (Doing::CloneFailed, _) => {
+            Err(Error::new("clone3 in the user namespace").because(Reason(message.value)))
+        }
+        (_, Some(step)) => Err(failure(plan, index, step, message, &log)),
+        _ => Err(Error::new("the intermediate process named a step that is not there")),
+    }
+}
+
+/// One message of the child, and what came with it.
+struct Heard {
+    message: Message,
+    /// What the kernel said about a file system.
+    log: String,
+    fd: Option<OwnedFd>,
+}
+
+fn receive(sync: BorrowedFd) -> Result<Option<Heard>, Error> {
+    let mut bytes = [0u8; 8 + LOG_MAX];
+    let (len, fd) = match sys::message::receive(sync, &mut bytes) {
+        // Messages of ours were not read before the end: so it is when a child dies early.
+        Err(e) if e.raw_os_error() == Some(Errno::ECONNRESET as i32) => (0, None),
+        other => other.map_err(|e| Error::new("hear from the child").because(e))?,
+    };
+    if len == 0 {
+        return Ok(None);
+    }
+    let message = Message::from_bytes(&bytes[..len]).ok_or_else(|| Error::new("the child said nonsense"))?;
+    let log = String::from_utf8_lossy(bytes[..len].get(8..).unwrap_or_default());
+    // "e overlay: No changes allowed": the first letter is the level (fs/fs_context.c).
+    let log = log.trim_matches(['\0', '\n', ' ']);
+    let log = log.split_once(' ').filter(|(level, _)| level.len() == 1).map_or(log, |(_, text)| text);
+    Ok(Some(Heard { message, log: log.to_owned(), fd }))
+}
+
+/// A step by its number: those of the intermediate process come first.
+fn step(plan: &Plan, index: usize) -> Option<&Step> {
+    plan.trampoline.iter().chain(&plan.steps).nth(index)
+}
+
+/// An errno as people and other programs' tests read it.
+#[derive(Debug)]
+struct Reason(i32);
+
+impl Reason {
+    fn text(errno: Errno) -> String {
+        let text = errno.desc();
+        let mut chars = text.chars();
+        match chars.next() {
+            // "I/O error" and its like stay.
+            Some(first) if chars.as_str().starts_with(char::is_lowercase) => {
+                format!("{}{}", first.to_lowercase(), chars.as_str())
+            }
+            _ => text.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let errno = Errno::from_raw(self.0);
+        write!(f, "{} ({errno:?})", Reason::text(errno))
+    }
+}
+
+impl std::error::Error for Reason {}
+
+/// Words the failure of a step.
+fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) -> Error {
+    let errno = Errno::from_raw(message.value);
+    let command = plan.args.first().map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
+    match step {
+        // The wording of Go's os/exec, by which docker and others find their exit codes 126 and 127.
+        Step::Find(_) => {
+            let error = match errno {
+                Errno::ENOENT if command.contains('/') => {
+                    Error::new(format!("exec: {command:?}: stat {command}: no such file or directory"))
+                }
+                Errno::ENOENT => Error::new(format!("exec: {command:?}: executable file not found in $PATH")),
+                Errno::EACCES => Error::new(format!("exec: {command:?}: permission denied")),
+                _ => Error::new(format!("exec: {command:?}")).because(Reason(message.value)),
+            };
+            let missing = errno == Errno::ENOENT;
+            error.kind(if missing { ErrorKind::CommandNotFound } else { ErrorKind::CommandNotExecutable })
+        }
+        // As the kernel's refusal reads in Go, and what it means, which its errno does not say.
+        Step::Exec => {
+            let text = Reason::text(errno);
+            let (hint, kind) = match errno {
+                Errno::ENOENT => {
+                    (" (its interpreter or loader is missing in the container)", ErrorKind::CommandNotFound)
+                }
+                Errno::ENOEXEC => (
+                    " (no program for this architecture, nor a script with a #! line)",
+                    ErrorKind::CommandNotExecutable,
+                ),
+                _ => ("", ErrorKind::CommandNotExecutable),
+            };
+            Error::new(format!("exec {command}: {text}{hint}")).kind(kind)
+        }
+        step => {
+            let doing = message.doing.text();
+            let doing = if doing.is_empty() { String::new() } else { format!(": {doing}") };
+            let log = if log.is_empty() { String::new() } else { format!(": {log}") };
+            Error::new(format!("step {index}: {step}{doing}{log}")).because(Reason(message.value))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errnos_read_as_in_other_runtimes() {
+        assert_eq!(Reason(28).to_string(), "no space left on device (ENOSPC)");
+        assert_eq!(Reason(13).to_string(), "permission denied (EACCES)");
+        assert_eq!(Reason(5).to_string(), "I/O error (EIO)");
+    }
+
+    #[test]
+    fn failures_name_the_step_and_keep_the_errno() {
+        let plan = Plan { steps: vec![Step::Session, Step::Umask(0o22)], ..Plan::default() };
+        let message = Message { step: 1, doing: Doing::SetOption, value: 22 };
+        let error = failure(&plan, 1, &plan.steps[1], message, "tmpfs: Unknown parameter 'x'");
+        let wanted =
+            "step 1: umask 0022: set an option: tmpfs: Unknown parameter 'x': invalid argument (EINVAL)";
+        assert_eq!(format!("{error:#}"), wanted);
+    }
+}
+
+/// Switches off `\n` → `\r\n`.
+fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
+    let mut modes = tcgetattr(terminal)?;
+    modes.output_flags &= !OutputFlags::ONLCR;
+    tcsetattr(terminal, SetArg::TCSANOW, &modes)
+}

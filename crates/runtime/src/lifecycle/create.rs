@@ -1,0 +1,244 @@
+//! create and run: from a bundle to a process that waits for its start, or runs.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+use oci::runtime::{Hooks, LinuxNamespaceType};
+
+use super::barrier::Barriers;
+use super::directory::Directory;
+use super::hooks::of_kind;
+use super::notify::{self, Notify};
+use super::record::Record;
+use super::{CreateOptions, Created, pid_file};
+use crate::args::Args;
+use crate::cgroup::{Cgroup, CgroupPath, Hierarchies, Version};
+use crate::devices::{self, Rule};
+use crate::host::Host;
+use crate::launch::{Request, launch};
+use crate::plan::{self, Plan};
+use crate::{Error, ErrorKind, Spec, Status, hook, spec, time};
+
+/// Name of the copy of the configuration in the state directory; `exec` and startContainer hooks go by it.
+pub(crate) const CONFIG: &str = "config.json";
+
+/// Creates a container up to the point where [`super::start`] lets the user's process run.
+///
+/// On error nothing is left: no process, cgroup or state directory.
+///
+/// # Errors
+/// A bad id or configuration ([`ErrorKind::Invalid`]), an id in use ([`ErrorKind::Exists`]), and whatever the kernel
+/// refuses.
+pub fn create(options: CreateOptions<'_>) -> Result<Created, Error> {
+    bring_up(options, true)
+}
+
+/// Creates a container and starts its process at once: [`create`] and [`super::start`] in one, without the waiting
+/// between them. Returns when the user's program has been executed.
+///
+/// # Errors
+/// As [`create`] and [`super::start`]; nothing is left.
+pub fn run(options: CreateOptions<'_>) -> Result<Created, Error> {
+    bring_up(options, false)
+}
+
+/// All that is known of a container before anything is made.
+#[derive(Debug)]
+pub(crate) struct Design {
+    pub(crate) spec: Spec,
+    pub(crate) args: Args,
+    pub(crate) host: Host,
+    pub(crate) rules: Vec<Rule>,
+    plan: Plan,
+    cgroup_path: CgroupPath,
+}
+
+impl Design {
+    fn new(options: &mut CreateOptions<'_>, await_start: bool) -> Result<Design, Error> {
+        super::id::check_id(options.id)?;
+        if options.systemd_cgroup {
+            let message =
+                "--systemd-cgroup: the systemd cgroup driver is not available yet, only the cgroupfs driver";
+            return Err(Error::new(message).kind(ErrorKind::Invalid));
+        }
+        let bundle = std::fs::canonicalize(options.bundle)
+            .map_err(|e| Error::new(format!("find bundle {:?}", options.bundle)).because(e))?;
+        let spec = match options.spec.take() {
+            Some(spec) => spec,
+            None => spec::load(&bundle.join("config.json"))?,
+        };
+        let mut spec = spec;
+        if options.notify_socket {
+            notify::add_to(&mut spec, options.root, options.id);
+        }
+        let args = Args {
+            id: options.id.to_owned(),
+            bundle,
+            no_pivot: options.no_pivot,
+            no_new_keyring: options.no_new_keyring,
+            preserve_fds: options.preserve_fds,
+            listen_fds: options.listen_fds,
+            rootfs_given: options.rootfs.is_some(),
+            cgroup: None,
+            await_start,
+            parent_death_signal: options.parent_death_signal,
+        };
+        let host = Host::detect()?;
+        let plan = plan::create(&spec, &host, &args)?;
+        log_plan(&plan);
+        let linux = spec.linux().as_ref();
+        let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
+        let cgroup_path = CgroupPath::new(cgroups_path, options.id)?;
+        let rules = linux.and_then(|l| l.resources().as_ref()).and_then(|r| r.devices().as_deref());
+        let rules = devices::rules(rules.unwrap_or_default())?;
+        Ok(Design { spec, args, host, rules, plan, cgroup_path })
+    }
+
+    fn record(&self) -> Result<Record, Error> {
+        let spec = &self.spec;
+        let bundle = &self.args.bundle;
+        let utf8 = |path: PathBuf| {
+            path.into_os_string()
+                .into_string()
+                .map_err(|path| Error::new(format!("path {path:?} is not UTF-8")))
+        };
+        let root = spec.root().as_ref().map_or(Path::new(""), |root| root.path());
+        let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_deref()).unwrap_or_default();
+        Ok(Record {
+            oci_version: spec.version().clone(),
+            id: self.args.id.clone(),
+            init_process_pid: 0,
+            init_process_start: 0,
+            created: time::now(),
+            bundle: utf8(bundle.clone())?,
+            rootfs: utf8(bundle.join(root))?,
+            annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            cgroup_paths: BTreeMap::new(),
+            own_pid_namespace: namespaces
+                .iter()
+                .any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none()),
+            hooks: spec.hooks().clone(),
+        })
+    }
+}
+
+fn bring_up(mut options: CreateOptions<'_>, await_start: bool) -> Result<Created, Error> {
+    let design = Design::new(&mut options, await_start)?;
+    let mut record = design.record()?;
+    // From here on there is something to take back.
+    let directory = Directory::create(options.root, options.id)?;
+    // A delete meanwhile can tell this from what a killed create left behind.
+    let _lock = directory.lock()?;
+    let result = build(options, &design, &directory, &mut record);
+    if result.is_err() {
+        // The first error is the one to tell; what cannot be removed is found by `list` and `delete`.
+        let _ = directory.remove();
+        let poststop = of_kind(record.hooks.as_ref(), Hooks::poststop);
+        let _ = hook::run_here("poststop", poststop, &record.hook_state(Status::Stopped, None));
+    }
+    result
+}
+
+fn build(
+    options: CreateOptions<'_>,
+    design: &Design,
+    directory: &Directory,
+    record: &mut Record,
+) -> Result<Created, Error> {
+    let config = serde_json::to_vec(&design.spec).map_err(|e| Error::new("write config.json").because(e))?;
+    directory.write(CONFIG, &config)?;
+    if options.notify_socket {
+        notify::make_directory(directory)?;
+    }
+    let tolerate = options.rootless.unwrap_or_else(|| !geteuid().is_root());
+    let hierarchies = Hierarchies::detect()?;
+    // Stored before they are made, so that `delete` finds them whenever this process is killed.
+    record.cgroup_paths = planned(&hierarchies, &design.cgroup_path);
+    record.write(directory)?;
+    let cgroup = Cgroup::create(&hierarchies, &design.cgroup_path, tolerate)?;
+    record.cgroup_paths = cgroup.paths();
+    let result = start_init(options, design, &cgroup, directory, record);
+    if result.is_err() {
+        // Also what the container started: without a pid namespace of its own it outlives its init.
+        let _ = cgroup.kill_all(nix::libc::SIGKILL);
+        let _ = cgroup.remove();
+    }
+    result
+}
+
+/// Where [`Cgroup::create`] is going to make directories.
+fn planned(hierarchies: &Hierarchies, path: &CgroupPath) -> BTreeMap<String, PathBuf> {
+    let mut paths = BTreeMap::new();
+    for hierarchy in hierarchies.iter() {
+        let Some(dir) = path.within(hierarchy, hierarchies.mode()) else { continue };
+        if hierarchy.version == Version::V2 {
+            paths.insert(String::new(), dir.clone());
+        }
+        for controller in &hierarchy.controllers {
+            paths.insert(controller.clone(), dir.clone());
+        }
+    }
+    paths
+}
+
+fn start_init(
+    options: CreateOptions<'_>,
+    design: &Design,
+    cgroup: &Cgroup,
+    directory: &Directory,
+    record: &mut Record,
+) -> Result<Created, Error> {
+    let fifo = if design.args.await_start { Some(directory.make_fifo()?) } else { None };
+    let notify = options.notify_socket && !design.args.await_start;
+    let notify = if notify { Some(Notify::open(directory)?) } else { None };
+    let request = Request {
+        plan: &design.plan,
+        rootfs: options.rootfs,
+        cgroup: cgroup.v2_dir(),
+        v1_tasks: cgroup.v1_tasks()?,
+        exec_fifo: fifo.as_ref().map(AsFd::as_fd),
+        stdio: options.stdio,
+        console: options.console,
+    };
+    let mut barriers = Barriers { design, cgroup, directory, record, devices_set: false };
+    let launched = launch(request, &mut |at| barriers.answer(&at))?;
+    let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify };
+    if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket)
+        .and_then(|()| if design.args.await_start { Ok(()) } else { super::start::poststart(record) })
+    {
+        kill_and_reap(created.pidfd.as_fd());
+        return Err(e);
+    }
+    Ok(created)
+}
+
+/// Tells the caller's pid file and pidfd socket of a new process.
+pub(crate) fn announce(
+    created: &Created,
+    pid_file: Option<&Path>,
+    socket: Option<&Path>,
+) -> Result<(), Error> {
+    if let Some(socket) = socket {
+        let fail = |e| Error::new(format!("send a pidfd to {socket:?}")).because(e);
+        let stream = UnixStream::connect(socket).map_err(fail)?;
+        sys::message::send(stream.as_fd(), b"pidfd", Some(created.pidfd.as_fd())).map_err(fail)?;
+    }
+    pid_file.map_or(Ok(()), |path| pid_file::write(path, created.pid))
+}
+
+/// Puts a plan into the debug log, a line for each step.
+pub(crate) fn log_plan(plan: &Plan) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        plan.to_string().lines().for_each(|line| tracing::debug!("{line}"));
+    }
+}
+
+/// Ends a child that must not go on.
+pub(crate) fn kill_and_reap(pidfd: BorrowedFd<'_>) {
+    // Both fail only for a process that is gone already.
+    let _ = sys::pidfd::signal(pidfd, nix::libc::SIGKILL);
+    let _ = sys::wait::wait(pidfd);
+}

@@ -1,0 +1,94 @@
+//! delete: removes what a container leaves.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci::runtime::Hooks;
+
+use super::directory::Directory;
+use super::hooks::of_kind;
+use super::kill::{open_init, signal_container};
+use super::record::Record;
+use crate::{Error, ErrorKind, Status, hook};
+
+/// How long a killed init may take to die, in milliseconds.
+const PATIENCE: u16 = 10_000;
+
+/// Removes a stopped or created container: processes, cgroup, state directory; then runs the poststop hooks.
+/// With `force` a running one is killed first and an unknown one is no error.
+///
+/// # Errors
+/// [`ErrorKind::State`] when it runs and `force` is not given.
+pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
+    let directory = match Directory::open(root, id) {
+        Err(e) if force && e.what() == ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    let record = match Record::read(&directory) {
+        // Killed within the microseconds before the first record: there is only the directory.
+        Err(e) if e.what() == ErrorKind::NotFound => {
+            check_abandoned(&directory, id)?;
+            directory.remove()?;
+            return if force { Ok(()) } else { Err(e) };
+        }
+        result => result?,
+    };
+    match record.status(&directory)? {
+        Status::Stopped => {}
+        Status::Creating => {
+            check_abandoned(&directory, id)?;
+            // Nobody is killed: the child of a dead `create` dies by itself, and until the record says more the
+            // cgroup may have been somebody else's all along.
+            record.cgroup()?.remove()?;
+            return directory.remove();
+        }
+        status if !force && status != Status::Created => {
+            let message = format!("cannot delete container {id} that is not stopped: {status}");
+            return Err(Error::new(message).kind(ErrorKind::State));
+        }
+        _ => kill_and_wait(&record)?,
+    }
+    destroy(&directory, &record)
+}
+
+/// Refuses while `create` is still at work.
+fn check_abandoned(directory: &Directory, id: &str) -> Result<(), Error> {
+    match directory.try_lock()? {
+        Some(_) => Ok(()),
+        None => Err(Error::new(format!("container {id} is being created")).kind(ErrorKind::State)),
+    }
+}
+
+/// Removes the leftovers of a container whose init is dead.
+pub(crate) fn destroy(directory: &Directory, record: &Record) -> Result<(), Error> {
+    let cgroup = record.cgroup()?;
+    if !record.own_pid_namespace {
+        // Its other processes outlived the init.
+        cgroup.kill_all(nix::libc::SIGKILL)?;
+    }
+    cgroup.remove()?;
+    directory.remove()?;
+    let poststop = of_kind(record.hooks.as_ref(), Hooks::poststop);
+    hook::run_here("poststop", poststop, &record.hook_state(Status::Stopped, None))
+}
+
+fn kill_and_wait(record: &Record) -> Result<(), Error> {
+    let pidfd = match open_init(record) {
+        Err(e) if e.what() == ErrorKind::State => return Ok(()),
+        result => result?,
+    };
+    match signal_container(record, nix::libc::SIGKILL) {
+        Err(e) if e.what() != ErrorKind::State => return Err(e),
+        _ => {}
+    }
+    loop {
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(PATIENCE)) {
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(Error::new("wait for container init").because(e)),
+            Ok(0) => return Err(Error::new("container init still running").kind(ErrorKind::State)),
+            Ok(_) => return Ok(()),
+        }
+    }
+}

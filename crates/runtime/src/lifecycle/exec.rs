@@ -1,0 +1,98 @@
+//! exec: one more process inside a container.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use oci::runtime::Process;
+
+use super::barrier::send_listener;
+use super::create::{CONFIG, announce, kill_and_reap, log_plan};
+use super::directory::Directory;
+use super::kill::open_init;
+use super::record::Record;
+use super::{Created, ExecOptions};
+use crate::args::Args;
+use crate::host::Host;
+use crate::launch::{At, Request, launch};
+use crate::plan::{self, Barrier, Target};
+use crate::{Error, ErrorKind, Spec, Status, spec};
+
+/// The `process` of the container's configuration, from which an exec usually differs in a few fields.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`].
+pub fn process(root: &Path, id: &str) -> Result<Process, Error> {
+    let spec = read_spec(&Directory::open(root, id)?)?;
+    spec.process()
+        .clone()
+        .ok_or_else(|| Error::new("process property must not be empty").kind(ErrorKind::Invalid))
+}
+
+/// Starts one more process inside a running or created container. Returns when its program has been executed.
+///
+/// # Errors
+/// [`ErrorKind::State`] when the container is stopped or paused; [`ErrorKind::CommandNotFound`] and
+/// [`ErrorKind::CommandNotExecutable`] for the command.
+pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
+    let directory = Directory::open(options.root, options.id)?;
+    let record = Record::read(&directory)?;
+    let refuse = |why: &str| Err(Error::new(why).kind(ErrorKind::State));
+    match record.status(&directory)? {
+        Status::Creating | Status::Stopped => return refuse("cannot exec in a stopped container"),
+        Status::Paused if !options.ignore_paused => {
+            return refuse("cannot exec in a paused container (use --ignore-paused to override)");
+        }
+        _ => {}
+    }
+    // While this is open and the process lives, its number is nobody else's.
+    let init = open_init(&record)?;
+    let spec = read_spec(&directory)?;
+    let host = Host::detect()?;
+    let args = Args {
+        id: record.id.clone(),
+        bundle: PathBuf::from(&record.bundle),
+        no_new_keyring: false,
+        preserve_fds: options.preserve_fds,
+        parent_death_signal: options.parent_death_signal,
+        ..Args::default()
+    };
+    let target = Target { pid: record.init_process_pid };
+    let plan = plan::exec(&spec, &options.process, target, &host, &args)?;
+    log_plan(&plan);
+    let cgroup = record.cgroup()?;
+    let cgroup = if options.cgroups.is_empty() { cgroup } else { cgroup.below(&options.cgroups)? };
+    let request = Request {
+        plan: &plan,
+        rootfs: None,
+        cgroup: cgroup.v2_dir(),
+        v1_tasks: cgroup.v1_tasks()?,
+        exec_fifo: None,
+        stdio: options.stdio,
+        console: options.console,
+    };
+    let launched = launch(request, &mut |at| answer(&at, &record, &spec, init.as_fd()))?;
+    let created =
+        Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify: None };
+    if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket) {
+        kill_and_reap(created.pidfd.as_fd());
+        return Err(e);
+    }
+    Ok(created)
+}
+
+fn read_spec(directory: &Directory) -> Result<Spec, Error> {
+    let json = directory.read(CONFIG)?.ok_or_else(super::directory::no_such_container)?;
+    spec::parse(&json)
+}
+
+fn answer(at: &At<'_>, record: &Record, spec: &Spec, init: BorrowedFd<'_>) -> Result<(), Error> {
+    match at.barrier {
+        Barrier::Cgroup => {
+            // The namespaces have been opened by now: they were this container's if its init still lives.
+            sys::pidfd::signal(init, 0)
+                .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))
+        }
+        Barrier::SeccompFd => send_listener(record, spec, at, Status::Running),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,249 @@
+//! Every directory of spec-fixtures holds a config.json and the plan.txt that it gives; setting.json says what differs
+//! from the usual host and arguments. `UPDATE_GOLDEN=1 cargo test -p rcr-runtime golden` writes the plans anew.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::*;
+use crate::cgroup::Hierarchies;
+use oci::runtime::{Capability, Hook, Process};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Setting {
+    euid: u32,
+    egid: u32,
+    apparmor: bool,
+    selinux: bool,
+    missing_capabilities: Vec<Capability>,
+    pseudo_mounts: Vec<PathBuf>,
+    cgroups: String,
+    args: ArgSetting,
+    exec: Option<Process>,
+    hook: Option<Hook>,
+    kind: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ArgSetting {
+    no_pivot: bool,
+    no_new_keyring: bool,
+    preserve_fds: u32,
+    listen_fds: u32,
+    rootfs_given: bool,
+    await_start: bool,
+    parent_death_signal: Option<i32>,
+}
+
+fn hierarchies(kind: &str) -> Hierarchies {
+    let (mounts, own) = match kind {
+        "v2" => ("30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/user.slice/session\n"),
+        _ => (
+            "30 24 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+             31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+             32 24 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+             33 24 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+            "3:name=systemd:/own\n2:memory:/own\n1:cpu,cpuacct:/own\n0::/own\n",
+        ),
+    };
+    Hierarchies::parse(mounts, own).unwrap()
+}
+
+fn plan(spec: &Spec, setting: Setting) -> Result<Plan, Error> {
+    let known = (1 << 41) - 1;
+    let missing = setting.missing_capabilities.iter().fold(0, |set, c| set | 1 << capability_number(*c));
+    let host = Host {
+        euid: setting.euid,
+        egid: setting.egid,
+        in_user_namespace: false,
+        capabilities: known & !missing,
+        known_capabilities: known,
+        apparmor: setting.apparmor,
+        selinux: setting.selinux,
+        kcore: true,
+        pseudo_mounts: setting.pseudo_mounts,
+        cgroups: hierarchies(&setting.cgroups),
+    };
+    let args = Args {
+        id: "web".to_owned(),
+        bundle: PathBuf::from("/bundle"),
+        no_pivot: setting.args.no_pivot,
+        no_new_keyring: setting.args.no_new_keyring,
+        preserve_fds: setting.args.preserve_fds,
+        listen_fds: setting.args.listen_fds,
+        rootfs_given: setting.args.rootfs_given,
+        cgroup: None,
+        await_start: setting.args.await_start,
+        parent_death_signal: setting.args.parent_death_signal,
+    };
+    let target = Target { pid: 77 };
+    match (setting.exec, setting.hook) {
+        (Some(process), _) => exec(spec, &process, target, &host, &args),
+        (None, Some(hook_)) => {
+            let kind = match setting.kind.as_str() {
+                "createContainer" => HookKind::CreateContainer,
+                _ => HookKind::StartContainer,
+            };
+            hook(spec, &hook_, kind, target, &host, &args)
+        }
+        (None, None) => create(spec, &host, &args),
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../spec-fixtures")
+}
+
+#[test]
+fn golden_plans() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    let mut names: Vec<_> = std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    for dir in names.into_iter().filter(|dir| dir.join("config.json").exists()) {
+        count += 1;
+        let spec = crate::spec::load(&dir.join("config.json")).unwrap();
+        let setting = match std::fs::read(dir.join("setting.json")) {
+            Ok(json) => serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{dir:?}: {e}")),
+            Err(_) => Setting::default(),
+        };
+        let got = plan(&spec, setting).unwrap_or_else(|e| panic!("{dir:?}: {e:#}")).to_string();
+        let path = dir.join("plan.txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &got).unwrap();
+        } else if std::fs::read_to_string(&path).unwrap_or_default() != got {
+            wrong.push(format!("{}:\n{got}", path.display()));
+        }
+    }
+    assert!(count > 20, "only {count} fixtures found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What can't be planned is refused with its place in config.json.
+#[test]
+fn refusals_name_the_place() {
+    let base: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(fixtures().join("default/config.json")).unwrap()).unwrap();
+    let cases: &[(&str, &str, &str)] = &[
+        ("/process", "null", "process: must be set"),
+        ("/process/args", "[]", "process.args: must not be empty"),
+        ("/process/args", r#"["a\u0000b"]"#, "process.args[0]: contains a NUL"),
+        ("/process/cwd", r#""x""#, "process.cwd: Cwd must be an absolute path"),
+        ("/process/env", r#"["A"]"#, "process.env[0]: invalid environment variable: missing '='"),
+        ("/process/env", r#"["=A"]"#, "process.env[0]: invalid environment variable: name cannot be empty"),
+        ("/process/oomScoreAdj", "1001", "process.oomScoreAdj: 1001 is not between"),
+        ("/process/apparmorProfile", r#""x""#, "process.apparmorProfile: "),
+        ("/process/selinuxLabel", r#""x""#, "process.selinuxLabel: "),
+        (
+            "/process/rlimits",
+            r#"[{"type":"RLIMIT_CPU","soft":1,"hard":1},{"type":"RLIMIT_CPU","soft":1,"hard":1}]"#,
+            "process.rlimits[1].type: duplicated RLIMIT_CPU",
+        ),
+        ("/process/ioPriority", r#"{"class":"IOPRIO_CLASS_BE","priority":8}"#, "process.ioPriority.priority"),
+        ("/process/scheduler", r#"{"policy":"SCHED_OTHER","nice":20}"#, "process.scheduler.nice: "),
+        ("/process/scheduler", r#"{"policy":"SCHED_OTHER","priority":1}"#, "process.scheduler.priority: "),
+        ("/root", "null", "root: must be specified"),
+        ("/linux/namespaces", r#"[{"type":"pid"},{"type":"pid"}]"#, "linux.namespaces[1]: duplicated pid"),
+        (
+            "/linux/namespaces",
+            r#"[{"type":"pid","path":"x"}]"#,
+            "linux.namespaces[0].path: \"x\" is not absolute",
+        ),
+        ("/linux/namespaces", r#"[{"type":"mount"}]"#, "hostname: unable to set hostname without"),
+        (
+            "/linux/uidMappings",
+            r#"[{"containerID":0,"hostID":1,"size":1}]"#,
+            "linux.uidMappings: user namespace mappings specified",
+        ),
+        (
+            "/linux/timeOffsets",
+            r#"{"monotonic":{"secs":1}}"#,
+            "linux.timeOffsets: time namespace offsets specified",
+        ),
+        ("/linux/rootfsPropagation", r#""odd""#, "linux.rootfsPropagation: \"odd\" is not supported"),
+        ("/linux/maskedPaths", r#"["proc"]"#, "linux.maskedPaths[0]: \"proc\" is not absolute"),
+        ("/linux/readonlyPaths", r#"["/x/.."]"#, "linux.readonlyPaths[0]: is the root"),
+        ("/linux/sysctl", r#"{"kernel.core_pattern":"|/x"}"#, "is not in a separate kernel namespace"),
+        ("/linux/sysctl", r#"{"net/../kernel/core_pattern":"|/x"}"#, "is not a sysctl"),
+        ("/linux/sysctl", r#"{"kernel.hostname":"x"}"#, "conflicts with the OCI \"hostname\" field"),
+        ("/linux/sysctl", r#"{"user.max_user_namespaces":"1"}"#, "not allowed in host user namespace"),
+        (
+            "/linux/devices",
+            r#"[{"path":"/dev/x","type":"c","major":4096,"minor":0}]"#,
+            "linux.devices[0].major: 4096 is out of range",
+        ),
+        (
+            "/linux/devices",
+            r#"[{"path":"/dev/x","type":"c","major":1,"minor":-1}]"#,
+            "linux.devices[0].minor: -1 is out of range",
+        ),
+        (
+            "/linux/devices",
+            r#"[{"path":"/dev/x","type":"c","major":1,"minor":1,"fileMode":2097151}]"#,
+            "linux.devices[0].fileMode",
+        ),
+        ("/linux/devices", r#"[{"path":"x","type":"c","major":1,"minor":1}]"#, "linux.devices[0].path"),
+        ("/linux/cgroupsPath", r#""/a/../b""#, "mounts[6]: needs a cgroup path"),
+        ("/mounts/1", r#"{"destination":"/","type":"tmpfs"}"#, "mounts[1].destination: a mount on the root"),
+        (
+            "/mounts/1",
+            r#"{"destination":"/x/..","type":"tmpfs"}"#,
+            "mounts[1].destination: a mount on the root",
+        ),
+        ("/mounts/1", r#"{"destination":"/proc/self/attr","type":"tmpfs"}"#, "because it is inside /proc"),
+        (
+            "/mounts/1",
+            r#"{"destination":"/sys/../proc/x","type":"bind","source":"/"}"#,
+            "because it is inside /proc",
+        ),
+        ("/mounts/1", r#"{"destination":"/proc","type":"tmpfs"}"#, "because it is not of type proc"),
+        ("/mounts/1", r#"{"destination":"/proc","type":"sysfs"}"#, "because it is not of type proc"),
+        ("/mounts/1", r#"{"destination":"/x"}"#, "mounts[1].type: must be set"),
+        ("/mounts/1", r#"{"destination":"/x","type":"bind"}"#, "mounts[1].source: must be set"),
+        (
+            "/mounts/1",
+            r#"{"destination":"/x","type":"bind","source":"/y","options":["size=1"]}"#,
+            "mounts[1].options: bind mounts cannot",
+        ),
+        (
+            "/mounts/1",
+            r#"{"destination":"/x","type":"tmpfs","options":["idmap"]}"#,
+            "mounts[1]: id-mapped mounts are only",
+        ),
+        (
+            "/mounts/1",
+            r#"{"destination":"/x","type":"bind","source":"/y","options":["idmap"]}"#,
+            "must have both uid and gid",
+        ),
+    ];
+    for (pointer, value, wanted) in cases {
+        let mut json = base.clone();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        let value = serde_json::from_str(value).unwrap();
+        match json.pointer_mut(parent).unwrap() {
+            serde_json::Value::Array(list) => list[key.parse::<usize>().unwrap()] = value,
+            parent => parent[key] = value,
+        }
+        let spec =
+            crate::spec::parse(json.to_string().as_bytes()).unwrap_or_else(|e| panic!("{pointer}: {e:#}"));
+        let error = plan(&spec, Setting::default()).expect_err(pointer);
+        assert_eq!(error.what(), ErrorKind::Invalid, "{pointer}");
+        assert!(error.to_string().contains(wanted), "{pointer}: {error:#}");
+    }
+}
+
+#[test]
+fn rootless_refusals() {
+    let load = |name: &str| crate::spec::load(&fixtures().join(name).join("config.json")).unwrap();
+    let rootless = || Setting { euid: 1000, egid: 1000, ..Setting::default() };
+    let error = plan(&load("default"), rootless()).unwrap_err();
+    assert!(error.to_string().contains("rootless container requires user namespaces"), "{error:#}");
+    let mut spec = load("rootless");
+    spec.process_mut().as_mut().unwrap().user_mut().set_additional_gids(Some(vec![5]));
+    let error = plan(&spec, rootless()).unwrap_err();
+    assert!(error.to_string().starts_with("process.user.additionalGids: setgroups is denied"), "{error:#}");
+    let error = plan(&load("idmap"), rootless()).unwrap_err();
+    assert!(error.to_string().contains("not supported for rootless containers"), "{error:#}");
+}

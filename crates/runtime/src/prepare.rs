@@ -1,0 +1,131 @@
+//! Everything a plan needs that is not a value: opened before the clone, so that the child finds it ready.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use sys::clone::{Options, clone3, namespace};
+use sys::mount::{SetAttr, attr, mount_setattr, open_tree_clone};
+use sys::process::Strings;
+
+use crate::child::Files;
+use crate::idmap;
+use crate::launch::Request;
+use crate::plan::{IdMapping, Open, Plan, Tree};
+use crate::{Error, ErrorKind, seccomp};
+
+/// Opens what the plan lists, compiles the filter, and takes over the caller's descriptors.
+pub(crate) fn prepare(plan: &Plan, request: &mut Request) -> Result<Files, Error> {
+    let opened: Result<Vec<_>, Error> = plan
+        .opens
+        .iter()
+        .map(|what| {
+            open(what).map(Some).map_err(|(e, why)| Error::new(format!("open {what}{why}")).because(e))
+        })
+        .collect();
+    let fifo = request.exec_fifo.map(|fifo| fifo.try_clone_to_owned()).transpose();
+    let stdio = &mut request.stdio;
+    Ok(Files {
+        slots: opened?,
+        rootfs: request.rootfs.take(),
+        v1_tasks: std::mem::take(&mut request.v1_tasks),
+        streams: [stdio.stdin.take(), stdio.stdout.take(), stdio.stderr.take()],
+        fifo: fifo.map_err(|e| Error::new("duplicate the exec fifo").because(e))?,
+        seccomp: plan.seccomp.as_ref().map(seccomp::compile).transpose()?,
+        mount_label: plan.mount_label.clone(),
+        args: Strings::new(plan.args.clone()),
+        env: Strings::new(plan.env.clone()),
+    })
+}
+
+type Failed = (Box<dyn std::error::Error + Send + Sync>, &'static str);
+
+fn open(what: &Open) -> Result<OwnedFd, Failed> {
+    let plain = |e: std::io::Error| -> Failed { (e.into(), "") };
+    match what {
+        Open::Namespace { kind, path, foreign, .. } => {
+            let file = File::open(as_path(path)).map_err(plain)?;
+            match sys::clone::namespace_kind(file.as_fd()) {
+                Ok(found) if found == *kind => {}
+                Ok(_) => {
+                    return Err((
+                        std::io::Error::from_raw_os_error(nix::libc::EINVAL).into(),
+                        ": it is a namespace of another kind",
+                    ));
+                }
+                Err(e) => return Err((e.into(), ": it is no namespace")),
+            }
+            if *foreign {
+                let own = std::fs::metadata("/proc/self/ns/net").map_err(plain)?;
+                let other = file.metadata().map_err(plain)?;
+                if (own.dev(), own.ino()) == (other.dev(), other.ino()) {
+                    let why = "linux.sysctl: not allowed in host network namespace";
+                    return Err((Error::new(why).kind(ErrorKind::Invalid).into(), ""));
+                }
+            }
+            Ok(file.into())
+        }
+        Open::Process(pid) => sys::pidfd::open(*pid).map_err(plain),
+        Open::ProcessRoot(pid) => {
+            let path = format!("/proc/{pid}/root");
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            nix::fcntl::open(path.as_str(), flags, Mode::empty()).map_err(|e| plain(e.into()))
+        }
+        Open::Tree(tree) => open_tree(tree),
+    }
+}
+
+fn open_tree(tree: &Tree) -> Result<OwnedFd, Failed> {
+    let fail = |why| move |e: std::io::Error| -> Failed { (e.into(), why) };
+    let fd = open_tree_clone(AT_FDCWD, &tree.path, tree.recursive).map_err(fail(""))?;
+    if let Some(change) = tree.propagation {
+        let wanted = SetAttr { propagation: change.kind, ..SetAttr::default() };
+        mount_setattr(fd.as_fd(), change.recursive, wanted, None).map_err(fail(": set the propagation"))?;
+    }
+    if let Some((mapping, recursive)) = &tree.id_maps {
+        let users = match mapping {
+            IdMapping::Namespace(path) => {
+                File::open(as_path(path)).map_err(fail(": open the user namespace"))?
+            }
+            IdMapping::Ranges(map) => user_namespace(map).map_err(|e| -> Failed { (e.into(), "") })?,
+        };
+        let change = SetAttr { set: attr::IDMAP, ..SetAttr::default() };
+        mount_setattr(fd.as_fd(), *recursive, change, Some(users.as_fd()))
+            .map_err(fail(": id-map the mount (not every file system can)"))?;
+    }
+    Ok(fd)
+}
+
+/// A user namespace that exists only to carry id maps: made for a process that waits to be killed.
+fn user_namespace(map: &crate::plan::IdMap) -> Result<File, Error> {
+    let fail = |e: std::io::Error| Error::new("make a user namespace for id maps").because(e);
+    let (ours, theirs) = sys::message::pair().map_err(fail)?;
+    let mut ours = Some(ours);
+    let options = Options { namespaces: namespace::USER, ..Options::default() };
+    let holder = clone3(&options, || {
+        drop(ours.take());
+        // Until the parent's end is closed, by its death too.
+        let _ = nix::unistd::read(&theirs, &mut [0]);
+        0
+    })
+    .map_err(fail)?;
+    let result = idmap::write(holder.pid, map)
+        .and_then(|()| File::open(format!("/proc/{}/ns/user", holder.pid)).map_err(fail));
+    let pid = Pid::from_raw(holder.pid);
+    // It is our child and not reaped: the number is its.
+    let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    let _ = waitpid(pid, None);
+    result
+}
+
+pub(crate) fn as_path(text: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(text.to_bytes()))
+}

@@ -1,0 +1,226 @@
+//! Overlay mounts of layers, as detached mounts.
+//!
+//! Options are spelled out, so that a distribution's defaults for the overlay module change nothing:
+//! - `index=off`: hardlinks break on copy-up, and one layer may be in several mounts; docker and containerd choose
+//!   the same.
+//! - `metacopy=off`: chmod copies the file's data too, so that an upper directory stands on its own.
+//! - `redirect_dir=nofollow`: rename(2) of a directory of a lower layer answers EXDEV, which `mv` copes with; no
+//!   attribute in a layer can name another directory.
+//! - `volatile` never: a container's files survive a crash of the host as on any file system.
+//! - `userxattr` in a user namespace, where `trusted.*` attributes can't be set.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use nix::fcntl::OFlag;
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+use sys::mount;
+
+use crate::copy::copy_attributes;
+use crate::error::{Error, Result};
+use crate::tree;
+
+/// What to stack.
+#[derive(Debug, Clone, Copy)]
+pub struct Overlay<'a> {
+    /// Diff directories, lowest first, as in [`crate::Image::layers`]. At least one.
+    pub lower: &'a [&'a Path],
+    /// Directory that takes the changes and its work directory, both on one file system, the second empty.
+    /// `None`: read-only. [`new_upper`] makes both.
+    pub upper: Option<(&'a Path, &'a Path)>,
+    /// Name shown as the mount's source.
+    pub source: &'a str,
+}
+
+/// Which attributes overlay keeps its marks in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marks {
+    /// `trusted.overlay.*`: the host's root.
+    Trusted,
+    /// `user.overlay.*`: in a user namespace, with the mount option `userxattr`.
+    User,
+}
+
+impl Marks {
+    /// Those of this process.
+    pub(crate) fn here() -> Self {
+        // user_namespaces(7): the initial namespace maps every ID to itself.
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let all: Vec<&str> = map.split_whitespace().collect();
+        if all.is_empty() || all == ["0", "0", "4294967295"] { Self::Trusted } else { Self::User }
+    }
+
+    /// The mark of a directory that hides what lower layers have in it.
+    pub(crate) fn opaque(self) -> &'static CStr {
+        match self {
+            Self::Trusted => c"trusted.overlay.opaque",
+            Self::User => c"user.overlay.opaque",
+        }
+    }
+
+    /// What all marks begin with.
+    pub(crate) fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Trusted => b"trusted.overlay.",
+            Self::User => b"user.overlay.",
+        }
+    }
+}
+
+/// Stacks directories into a detached mount; attaching it is the caller's step, closing it undoes all.
+pub fn overlay(what: &Overlay<'_>) -> Result<OwnedFd> {
+    if has_lowerdir_plus() { by_options(what) } else { by_descriptors(what) }
+}
+
+/// Does this kernel take one `lowerdir+` option per layer (Linux 6.7)?
+fn has_lowerdir_plus() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let Ok(fs) = mount::fsopen(c"overlay") else {
+            return true; // by_options() says what is wrong
+        };
+        // Before 6.5 overlay took any option here and read it only when the mount was made.
+        mount::fsconfig_string(fs.as_fd(), c"lowerdir+", c"/").is_ok()
+            && mount::fsconfig_flag(fs.as_fd(), c"no-such-option").is_err()
+    })
+}
+
+/// Makes an upper directory with its work directory. The container sees the upper directory's own attributes
+/// on `/`, so they are those of the topmost layer.
+pub fn new_upper(lower: &[&Path], upper: &Path, work: &Path) -> Result<()> {
+    for path in [upper, work] {
+        std::fs::create_dir(path).map_err(Error::os("mkdir", path))?;
+    }
+    let to = open(upper)?;
+    let Some(top) = lower.last() else {
+        return Ok(());
+    };
+    let mtime = copy_attributes(open(top)?.as_fd(), b"", to.as_fd(), b"")
+        .map_err(Error::os("copy attributes of the topmost layer to", upper))?;
+    tree::set_times(to.as_fd(), b".", mtime).map_err(|e| Error::os("set times", upper)(e.into()))
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty()).map_err(|e| Error::os("open", path)(e.into()))
+}
+
+/// With fsconfig(2), whose values end at 255 bytes; longer paths go by way of /proc.
+fn by_options(what: &Overlay<'_>) -> Result<OwnedFd> {
+    let fs = mount::fsopen(c"overlay").map_err(|e| failure(what, "fsopen", String::new(), e))?;
+    let fs = fs.as_fd();
+    let fail = |step: &str, error| failure(what, step, mount::fs_log(fs), error);
+    let string = |key: &CStr, value: &CStr| {
+        mount::fsconfig_string(fs, key, value)
+            .map_err(|e| fail(&format!("{}={}", key.to_string_lossy(), value.to_string_lossy()), e))
+    };
+    let mut held = Vec::new();
+    let mut short = |path: &Path| -> Result<CString> {
+        let bytes = path.as_os_str().as_bytes();
+        if bytes.len() < 256 && !bytes.contains(&b'\\') {
+            return Ok(cstring(bytes));
+        }
+        let dir = open(path)?;
+        let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
+        held.push(dir);
+        Ok(cstring(link.as_bytes()))
+    };
+    string(c"source", &cstring(what.source.as_bytes()))?;
+    for path in what.lower.iter().rev() {
+        string(c"lowerdir+", &short(path)?)?;
+    }
+    if let Some((upper, work)) = what.upper {
+        string(c"upperdir", &short(upper)?)?;
+        string(c"workdir", &short(work)?)?;
+    }
+    for (key, value) in OPTIONS {
+        string(key, value)?;
+    }
+    if Marks::here() == Marks::User {
+        mount::fsconfig_flag(fs, c"userxattr").map_err(|e| fail("userxattr", e))?;
+    }
+    mount::fsconfig_create(fs).map_err(|e| fail("create", e))?;
+    let attr = if what.upper.is_none() { mount::attr::RDONLY } else { 0 };
+    mount::fsmount(fs, attr).map_err(|e| fail("fsmount", e))
+}
+
+const OPTIONS: [(&CStr, &CStr); 3] =
+    [(c"index", c"off"), (c"metacopy", c"off"), (c"redirect_dir", c"nofollow")];
+
+/// [`overlay`] as kernels before 6.7 need it; public for tests on newer ones.
+#[doc(hidden)]
+pub fn overlay_on_old_kernels(what: &Overlay<'_>) -> Result<OwnedFd> {
+    by_descriptors(what)
+}
+
+/// With mount(2), whose options end at a page: from inside /proc/self/fd, the name of an open directory is its
+/// number. A thread of its own has the working directory and the mount namespace for that.
+fn by_descriptors(what: &Overlay<'_>) -> Result<OwnedFd> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| numbered(what));
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn numbered(what: &Overlay<'_>) -> Result<OwnedFd> {
+    let fail = |step: &'static str| move |e: nix::Error| failure(what, step, String::new(), e.into());
+    nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(fail("unshare"))?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .map_err(fail("make the mounts private"))?;
+    // Opened in this namespace: mount(2) takes no place of another one.
+    let lower: Vec<OwnedFd> = what.lower.iter().rev().map(|path| open(path)).collect::<Result<_>>()?;
+    let numbers: Vec<String> = lower.iter().map(|dir| dir.as_raw_fd().to_string()).collect();
+    let mut options = format!("lowerdir={}", numbers.join(":"));
+    let upper = what.upper.map(|(upper, work)| Ok::<_, Error>((open(upper)?, open(work)?))).transpose()?;
+    if let Some((upper, work)) = &upper {
+        options += &format!(",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd());
+    }
+    for (key, value) in OPTIONS {
+        options += &format!(",{}={}", key.to_string_lossy(), value.to_string_lossy());
+    }
+    if Marks::here() == Marks::User {
+        options += ",userxattr";
+    }
+    let place = *what.lower.first().ok_or(nix::Error::EINVAL).map_err(fail("find a layer"))?;
+    nix::unistd::chdir("/proc/self/fd").map_err(fail("chdir /proc/self/fd"))?;
+    let flags = if what.upper.is_none() { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    nix::mount::mount(Some(what.source), place, Some("overlay"), flags, Some(options.as_str()))
+        .map_err(fail("mount"))?;
+    // The namespace goes with the thread, and the mount in it; the copy is on its own.
+    mount::open_tree_clone(open(place)?, c"", false).map_err(|e| failure(what, "open_tree", String::new(), e))
+}
+
+fn cstring(bytes: &[u8]) -> CString {
+    CString::new(bytes).unwrap_or_default()
+}
+
+fn failure(what: &Overlay<'_>, step: &str, log: String, source: io::Error) -> Error {
+    let hint = hint(&source, &log);
+    Error::Overlay { layers: what.lower.len(), step: step.to_owned(), log, hint, source }
+}
+
+/// Known causes.
+fn hint(error: &io::Error, log: &str) -> Option<&'static str> {
+    match error.raw_os_error()? {
+        libc::ENODEV => Some("the kernel has no overlay file system; modprobe overlay"),
+        libc::EPERM => Some("wants CAP_SYS_ADMIN, in a user namespace Linux 5.11 or newer"),
+        libc::ENOMEM | libc::EINVAL if log.contains("too many lower") => {
+            Some("overlay stacks at most 500 layers; squash the image")
+        }
+        libc::EINVAL if log.contains("upper fs") || log.contains("upperdir") => Some(
+            "the store's file system can't hold an upper directory, for instance because it is an overlay itself; use --root on ext4, xfs, btrfs or tmpfs",
+        ),
+        libc::ELOOP | libc::EINVAL if log.contains("stacking depth") => {
+            Some("the store is on overlays twice; use --root on another file system")
+        }
+        libc::EBUSY => Some("another mount uses the upper or work directory"),
+        _ => None,
+    }
+}

@@ -1,0 +1,80 @@
+//! The oracle of every failure test: what the host has too much of afterwards.
+//!
+//! It compares the whole host (mounts, cgroups, network namespaces, veth links, zombies, /tmp), so the tests
+//! run one at a time.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The host's tables at one moment, as sets of lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    lines: BTreeSet<String>,
+}
+
+impl Snapshot {
+    /// Reads the tables.
+    pub fn take() -> Self {
+        let mut lines = BTreeSet::new();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("/proc/self/mountinfo");
+        for line in mounts.lines() {
+            // Without the IDs, which differ when somebody mounts the same thing again.
+            let place = line.splitn(4, ' ').nth(3).unwrap_or(line);
+            lines.insert(format!("mount {place}"));
+        }
+        directories(Path::new("/sys/fs/cgroup"), &mut lines, 0);
+        for (what, dir) in [("netns", "/run/netns"), ("link", "/sys/class/net"), ("in", "/tmp"), ("in", "/")]
+        {
+            // The tests' own places come and go.
+            for name in names(Path::new(dir)).filter(|n| !n.starts_with("rcr-test-")) {
+                lines.insert(format!("{what} {dir}/{name}"));
+            }
+        }
+        let me = std::process::id().to_string();
+        for pid in names(Path::new("/proc")).filter(|n| n.bytes().all(|b| b.is_ascii_digit())) {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let Some((head, tail)) = stat.rsplit_once(") ") else { continue };
+            let mut fields = tail.split(' ');
+            let (state, parent) = (fields.next(), fields.next());
+            let command = head.split_once('(').map_or("", |(_, c)| c);
+            if state == Some("Z") && (parent == Some(&me) || command.starts_with("rcr")) {
+                lines.insert(format!("zombie {pid} {command}"));
+            } else if command.starts_with("rcr") {
+                lines.insert(format!("process {pid} {command}"));
+            }
+        }
+        Self { lines }
+    }
+
+    /// What `self` has that `before` had not. Empty: nothing was left behind.
+    pub fn since(&self, before: &Self) -> Vec<String> {
+        self.lines.difference(&before.lines).cloned().collect()
+    }
+}
+
+/// Panics with the list if anything is left since `before`. Processes that are just ending get two seconds.
+pub fn assert_none_since(before: &Snapshot) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    loop {
+        let left = Snapshot::take().since(before);
+        if left.is_empty() {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "left behind:\n  {}", left.join("\n  "));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+fn names(dir: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|e| e.file_name().to_string_lossy().into_owned())
+}
+
+fn directories(dir: &Path, lines: &mut BTreeSet<String>, depth: usize) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) && depth < 12 {
+            lines.insert(format!("cgroup {}", entry.path().display()));
+            directories(&entry.path(), lines, depth + 1);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! rcr on a real kernel. One module per subject; each lists its cases at the top.
+
+mod attacks;
+mod bad_input;
+mod bundle;
+mod clients;
+mod crash;
+mod demo;
+mod hostile_images;
+mod lifecycle;
+mod merged_root;
+mod run;
+
+fn main() {
+    let cases = [
+        demo::CASES,
+        run::CASES,
+        bad_input::CASES,
+        bundle::CASES,
+        lifecycle::CASES,
+        clients::CASES,
+        attacks::CASES,
+        hostile_images::CASES,
+        merged_root::CASES,
+        crash::CASES,
+    ];
+    harness::main(cases.into_iter().flatten(), harness::registry::stop);
+}
