@@ -58,7 +58,7 @@ fn of_buildahs_image() {
          mknod etc/null c 1 3; mknod etc/blk b 7 0; mkfifo etc/fifo; chmod 4755 a/keep; chown 12345:54321 a/b
          mkdir old; echo x > old/x; echo y > old/y; setfattr -n user.note -v hello a/b/c/f
          touch -d '2001-02-03 04:05:06.789012345' a/b/c/f; printf x > \"$(printf 'caf\\351')\"
-         mkdir -p long/$(printf 'd%.0s' $(seq 90))/$(printf 'e%.0s' $(seq 90)); echo deep > long/*/*/$(printf 'f%.0s' $(seq 200))
+         d=long/$(printf 'd%.0s' $(seq 90))/$(printf 'e%.0s' $(seq 90)); mkdir -p $d; echo deep > $d/$(printf 'f%.0s' $(seq 200))
          cp /bin/true bin/ping; setcap cap_net_raw+ep bin/ping",
         "rm a/b/c/f; rm -r old; mkdir old; echo new > old/z; echo file > a/b/c/g; chmod 700 a; rm bin/link; mkdir bin/link",
         "rm -r a/b; echo now-a-file > a/b; rm -r long; ln -s /etc long; chmod 1777 etc; touch -d @1 etc/linked",

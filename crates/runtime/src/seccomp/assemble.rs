@@ -5,7 +5,7 @@
 //! conditions is what the kernel's cache of always-allowed calls can follow (kernel/seccomp.c,
 //! seccomp_is_const_allow), so that for most calls the program does not run at all.
 
-use super::abi::{Abi, X32_BIT};
+use super::abi::{ARM_PRIVATE, Abi, X32_BIT};
 use super::rules::{Action, Condition, ENOSYS, KILL_THREAD, Operator, Rules, Verdict};
 use oci::runtime::Arch;
 use std::collections::BTreeMap;
