@@ -45,7 +45,11 @@ fn no_such_image_tag_or_platform() {
     fails(world.rcr().args(["pull", &format!("{python}:no-such-tag")]), 1, &["no-such-tag", "no such"]);
     // A mirror that lacks it is not the last word: the registry itself is asked, and cannot be reached from here.
     fails(world.rcr().args(["pull", "python:no-such-tag"]), 1, &["no-such-tag", &registry]);
-    fails(world.rcr().args(["pull", "--platform", "linux/s390x", "python:3.8.5-alpine"]), 1, &["linux/s390x"]);
+    fails(
+        world.rcr().args(["pull", "--platform", "linux/s390x", "python:3.8.5-alpine"]),
+        1,
+        &["linux/s390x"],
+    );
     fails(world.rcr().args(["run", "--rm", &format!("{python}:no-such-tag"), "true"]), 125, &["no-such-tag"]);
     fails(
         world.rcr().args(["run", "--rm", "--pull", "never", "python:3.8.5-alpine", "true"]),
