@@ -61,6 +61,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::zombie_processes)] // what is tested here reaps it
     fn ended(script: &str) -> Ended {
         let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
         let pidfd = crate::pidfd::open(child.id() as i32).unwrap();
