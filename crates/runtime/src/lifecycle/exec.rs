@@ -13,7 +13,7 @@ use super::kill::open_init;
 use super::record::Record;
 use super::{Created, ExecOptions, oom};
 use crate::args::Args;
-use crate::cgroup::{Cgroup, Hierarchies};
+use crate::cgroup::Cgroup;
 use crate::host::Host;
 use crate::launch::{At, Request, launch};
 use crate::plan::{self, Barrier, Target};
@@ -62,7 +62,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     let plan = plan::exec(&spec, &options.process, target, &host, &args)?;
     log_plan(&plan);
     let cgroup = match options.cgroups.is_empty() {
-        true => cgroup_to_join(&record)?,
+        true => Cgroup::open_for_exec(&record.cgroup_paths, Pid::from_raw(record.init_process_pid))?,
         false => record.cgroup()?.below(&options.cgroups)?,
     };
     let oom_kills = oom::kills(&record.cgroup_paths);
@@ -92,23 +92,6 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
 fn read_spec(directory: &Directory) -> Result<Spec, Error> {
     let json = directory.read(CONFIG)?.ok_or_else(super::directory::no_such_container)?;
     spec::parse(&json)
-}
-
-/// The container's cgroup, or the one its init has moved to: with cgroup v2 a container that manages its own
-/// cgroups leaves the one it was given, which then takes no processes any more (cgroups(7), "no internal processes").
-fn cgroup_to_join(record: &Record) -> Result<Cgroup, Error> {
-    if let Some(path) = record.cgroup_paths.get("") {
-        let controllers = std::fs::read_to_string(path.join("cgroup.subtree_control"));
-        // The others can be handed on to threads, and for them there is no such rule.
-        let domains = ["memory", "io", "hugetlb", "rdma", "misc", "dmem"];
-        let usable =
-            controllers.is_ok_and(|list| !list.split_ascii_whitespace().any(|c| domains.contains(&c)));
-        if !usable {
-            let pid = Pid::from_raw(record.init_process_pid);
-            return Cgroup::of_process(&Hierarchies::detect()?, pid);
-        }
-    }
-    record.cgroup()
 }
 
 fn answer(at: &At<'_>, record: &Record, spec: &Spec, init: BorrowedFd<'_>) -> Result<(), Error> {
