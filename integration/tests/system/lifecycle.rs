@@ -342,11 +342,7 @@ fn kill_at_many_moments(command: &str) {
         std::thread::sleep(full * round / rounds);
         starting.kill().expect("killable");
         starting.wait().expect("waitable");
-        // The child of a dead parent needs a moment to notice.
-        until("a delete", || {
-            let said = say(bundle.world.runtime().args(["delete", "--force", "killed"]));
-            said.code == 0
-        });
+        delete(&bundle, "killed");
         fails(bundle.world.runtime().args(["state", "killed"]), 1, &["does not exist"]);
         assert_none_since(&before);
     }
