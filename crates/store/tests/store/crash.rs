@@ -39,7 +39,7 @@ pub(crate) fn child_pull(path: &Path) {
 }
 
 fn child(args: &[&str]) -> Child {
-    Command::new(std::env::current_exe().unwrap()).args(args).stderr(Stdio::piped()).spawn().unwrap()
+    Command::new("/proc/self/exe").args(args).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn kill() {
@@ -109,7 +109,7 @@ fn peak() -> u64 {
 
 fn memory() {
     let place = Place::new();
-    let out = Command::new(std::env::current_exe().unwrap())
+    let out = Command::new("/proc/self/exe")
         .args(["--child-memory", place.path.to_str().unwrap()])
         .output()
         .unwrap();
