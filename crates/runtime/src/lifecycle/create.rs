@@ -153,12 +153,15 @@ fn build(
     if options.notify_socket {
         notify::make_directory(directory)?;
     }
-    let tolerate = options.rootless.unwrap_or_else(|| !geteuid().is_root());
-    let hierarchies = Hierarchies::detect()?;
+    let rootless = options.rootless.unwrap_or_else(|| !geteuid().is_root());
+    // Who names a cgroup wants that one.
+    let named = design.spec.linux().as_ref().is_some_and(|l| l.cgroups_path().is_some());
+    let tolerate = rootless && !named;
+    let hierarchies = &design.host.cgroups;
     // Stored before they are made, so that `delete` finds them whenever this process is killed.
-    record.cgroup_paths = planned(&hierarchies, &design.cgroup_path);
+    record.cgroup_paths = planned(hierarchies, &design.cgroup_path);
     record.write(directory)?;
-    let cgroup = Cgroup::create(&hierarchies, &design.cgroup_path, tolerate)?;
+    let cgroup = Cgroup::create(hierarchies, &design.cgroup_path, tolerate)?;
     record.cgroup_paths = cgroup.paths();
     let result = start_init(options, design, &cgroup, directory, record);
     if result.is_err() {
