@@ -30,11 +30,20 @@ pub(crate) fn child_pull(path: &Path) {
     let bundle = bundle();
     loop {
         let store = Store::open(path).unwrap();
-        let image = bundle.pull(&store).unwrap();
-        store.tag(&"name".parse().unwrap(), &image.id).unwrap();
-        store.pin("holder", &image.id).unwrap();
+        // Another one at the same image may have removed it by now, or its name; nothing else may go wrong.
+        let image = match bundle.pull(&store) {
+            Err(store::Error::NoImage(_)) => continue,
+            other => other.unwrap(),
+        };
+        let gone = |result| match result {
+            Err(store::Error::NoImage(_)) => true,
+            other => other.map(|()| false).unwrap(),
+        };
+        if gone(store.tag(&"name".parse().unwrap(), &image.id)) || gone(store.pin("holder", &image.id)) {
+            continue;
+        }
         store.unpin("holder").unwrap();
-        store.remove("name", true).unwrap();
+        gone(store.remove("name", true).map(drop));
     }
 }
 
