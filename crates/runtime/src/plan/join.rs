@@ -90,7 +90,10 @@ pub fn hook(
             planner.steps.push(Step::Exec);
         }
     }
-    planner.steps.retain(|step| !matches!(step, Step::Home(_)));
+    let inherits = kind == HookKind::StartContainer && hook.env().as_ref().is_none_or(Vec::is_empty);
+    if !inherits {
+        planner.steps.retain(|step| !matches!(step, Step::Home(_)));
+    }
     let program = c_string("hooks", hook.path().as_os_str())?;
     for step in &mut planner.steps {
         if let Step::Find(candidates) = step {
