@@ -32,7 +32,7 @@ pub(crate) fn child_pull(path: &Path) {
         let store = Store::open(path).unwrap();
         // Another one at the same image may have removed it by now, or its name; nothing else may go wrong.
         let image = match bundle.pull(&store) {
-            Err(store::Error::NoImage(_)) => continue,
+            Err(e) if matches!(e.downcast_ref(), Some(store::Error::NoImage(_))) => continue,
             other => other.unwrap(),
         };
         let gone = |result| match result {
