@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rcr-network", &["rcr-oci", "rcr-sys"]),
     ("rcr-engine", &["rcr-oci", "rcr-sys", "rcr-puller", "rcr-store", "rcr-runtime", "rcr-network"]),
     ("rcr-cli", &["rcr-engine"]),
-    ("rcr-integration", &[]),
+    ("rcr-integration", &["rcr-sys"]),
 ];
 
 /// What the drop-in for runc must not link, directly or through others: HTTP, TLS, executors, threads' pools.
