@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use oci::{Platform, Reference};
 use puller::{Request, Settings, Source};
-use store::{Image, Store};
+use store::{Image, Sink, Store};
 
 use crate::leftover::enter;
 use crate::options::{PullOptions, PullPolicy, RunOptions};
@@ -22,15 +22,16 @@ pub fn pull(
     cancel: &AtomicBool,
 ) -> Result<PulledImage, Error> {
     enter(engine)?;
-    fetch(&Store::open(&engine.root)?, options, events, cancel)
+    Ok(fetch(&Store::open(&engine.root)?, options, events, cancel)?.0)
 }
 
+/// The second thing keeps the image from being taken for garbage.
 fn fetch(
     store: &Store,
     options: &PullOptions,
     events: &(dyn Fn(Event) + Sync),
     cancel: &AtomicBool,
-) -> Result<PulledImage, Error> {
+) -> Result<(PulledImage, Sink), Error> {
     let source: Source = options.image.parse().map_err(|e| Error::Invalid(format!("{e}")))?;
     let mut settings = Settings::of_process();
     settings.auth_files.splice(0..0, options.auth_file.clone());
@@ -43,26 +44,25 @@ fn fetch(
     };
     let sink = store.sink()?;
     let pulled = puller::pull(&request, &sink, events, cancel)?;
-    // Named while the sink still holds it, so that nobody takes it for garbage.
     for reference in &pulled.names {
         store.tag(reference, &pulled.config)?;
     }
-    Ok(PulledImage { id: pulled.config, digest: pulled.pinned, names: pulled.names })
+    Ok((PulledImage { id: pulled.config, digest: pulled.pinned, names: pulled.names }, sink))
 }
 
-/// The image that `run` is about, pulled if the policy says so.
+/// The image that `run` is about, pulled if the policy says so; then with what keeps it until it is pinned.
 pub(crate) fn obtain(
     store: &Store,
     options: &RunOptions,
     events: &(dyn Fn(Event) + Sync),
     cancel: &AtomicBool,
-) -> Result<Image, Error> {
+) -> Result<(Image, Option<Sink>), Error> {
     let found = match options.pull {
         PullPolicy::Always => None,
         PullPolicy::Missing | PullPolicy::Never => find(store, &options.image, options.platform.as_ref())?,
     };
     match found {
-        Some(image) => Ok(image),
+        Some(image) => Ok((image, None)),
         None if options.pull == PullPolicy::Never => Err(Error::NoSuchImage(options.image.clone())),
         None => {
             let asked = PullOptions {
@@ -70,8 +70,8 @@ pub(crate) fn obtain(
                 tls_verify: options.tls_verify,
                 ..PullOptions::new(&options.image)
             };
-            let pulled = fetch(store, &asked, events, cancel)?;
-            Ok(store.image(&pulled.id)?)
+            let (pulled, sink) = fetch(store, &asked, events, cancel)?;
+            Ok((store.image(&pulled.id)?, Some(sink)))
         }
     }
 }

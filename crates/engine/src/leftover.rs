@@ -18,6 +18,11 @@ use crate::{Engine, Error, name, place, time, tree, volume};
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
 /// look at a directory that is empty unless containers run.
 pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
+    if sys::process::gained_privileges() {
+        // CVE-2020-5291's class: whoever may call it would be root.
+        let cure = "take the set-user-ID bit and file capabilities off the program";
+        return Err(Error::Invalid(format!("refuses to run with privileges its caller has not; {cure}")));
+    }
     let locks = engine.locks();
     let entries = match fs::read_dir(&locks) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return engine.make_places(),

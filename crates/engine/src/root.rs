@@ -35,7 +35,8 @@ impl Root<'_> {
             return Err(Error::Invalid(format!("{}: it is not a regular file", what())));
         }
         let file = reopen(found.as_fd(), OFlag::O_RDONLY).map_err(Error::io(what()))?;
-        let mut bytes = Vec::new();
+        let size = u64::try_from(stat.st_size).unwrap_or(0).min(LONGEST);
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
         file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(Error::io(what()))?;
         if bytes.len() as u64 > LONGEST {
             return Err(Error::Invalid(format!("{}: it is longer than {LONGEST} bytes", what())));

@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use network::Hostname;
 use nix::libc;
@@ -45,11 +45,18 @@ pub fn run(
         attach::check_terminal(options.interactive)?;
     }
     let store = Store::open(&engine.root)?;
-    let image = image::obtain(&store, options, events, cancel)?;
+    let (image, unpinned) = image::obtain(&store, options, events, cancel)?;
     let signals = Signals::block()?;
+    if cancel.load(Ordering::Relaxed) {
+        return Err(Error::Interrupted(libc::SIGINT));
+    }
     let (id, lock) = new_container(engine)?;
     let mut making = Making { engine, dir: engine.container(&id), id, options, record: None };
-    let running = match making.bring_up(&store, &image, &signals) {
+    let running = store.pin(&making.id, &image.id).map_err(Error::from).and_then(|()| {
+        drop(unpinned);
+        making.bring_up(&image, &signals)
+    });
+    let running = match running {
         Ok(running) => running,
         Err(error) => {
             // The first error is the one to tell; what cannot be undone now is for the next command.
@@ -64,8 +71,8 @@ pub fn run(
     });
     let ended = end_runtime(engine, &making.id);
     let status = status?;
-    ended?;
     if options.rm {
+        ended?;
         destroy(engine, &making.id, making.record.as_ref(), true, lock)?;
     } else {
         Exit {
@@ -75,6 +82,7 @@ pub fn run(
             error: String::new(),
         }
         .write(&making.dir)?;
+        ended?;
         lock.finish()?;
     }
     Ok(status)
@@ -122,8 +130,7 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    fn bring_up(&mut self, store: &Store, image: &Image, signals: &Signals) -> Result<Running, Error> {
-        store.pin(&self.id, &image.id)?;
+    fn bring_up(&mut self, image: &Image, signals: &Signals) -> Result<Running, Error> {
         let rootfs = self.stack(image)?;
         let root = Root(rootfs.as_fd());
         let (record, spec) = self.describe(image, root)?;
@@ -218,12 +225,11 @@ impl Making<'_> {
         Ok((record, spec))
     }
 
+    /// The user's choice; else with the host's network the host's own name, if it is a valid one.
     fn hostname(&self) -> Result<Hostname, Error> {
-        match &self.options.hostname {
-            Some(name) => Ok(name.clone()),
-            None if self.options.network == NetworkMode::Host => {
-                host::nodename().parse().map_err(|e| Error::Invalid(format!("the host's name: {e}")))
-            }
+        let of_host = || host::nodename().parse().ok().filter(|_| self.options.network == NetworkMode::Host);
+        match self.options.hostname.clone().or_else(of_host) {
+            Some(name) => Ok(name),
             None => name::short(&self.id).parse().map_err(|e| Error::Invalid(format!("{e}"))),
         }
     }
@@ -244,9 +250,10 @@ impl Making<'_> {
             true => (Stdio::default(), Attached::default()),
             false => attach::streams(self.options.interactive)?,
         };
-        if let (true, Some(size), Some(process)) = (tty, attach::terminal_size(), spec.process_mut()) {
-            let size = BoxBuilder::default().height(size.rows).width(size.columns).build();
-            process.set_console_size(size.ok());
+        if let Some(process) = spec.process_mut().as_mut().filter(|_| tty) {
+            let size = attach::terminal_size();
+            let size = size.map(|size| BoxBuilder::default().height(size.rows).width(size.columns).build());
+            process.set_console_size(size.and_then(Result::ok));
         }
         let mut created = lifecycle::run(CreateOptions {
             root: &self.engine.states(),

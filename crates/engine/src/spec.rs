@@ -43,8 +43,8 @@ pub(crate) struct Ingredients<'a> {
 }
 
 /// Where `--init` appears in the container: on the tmpfs that the runtime makes, so that the image's root gets no
-/// mount point for it.
-const INIT: &str = "/dev/init";
+/// mount point for it; in the root where the user mounts something on /dev, which may be the host's.
+const INIT: [&str; 2] = ["/dev/init", "/.rcr-init"];
 
 /// Least memory that docker takes; below it somebody has forgotten the unit.
 const MIN_MEMORY: u64 = 6 << 20;
@@ -74,7 +74,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
     let options = from.options;
     let (entrypoint, command) = process::command(from.image, options)?;
-    let init = from.init.map(|_| vec![INIT.to_owned(), "--".to_owned()]).unwrap_or_default();
+    let init = from.init.map(|_| vec![init_place(from).to_owned(), "--".to_owned()]).unwrap_or_default();
     let args = [init, entrypoint, command].concat();
     let mask =
         capabilities::choose(&options.cap_add, &options.cap_drop, options.privileged, from.all_capabilities)?;
@@ -117,6 +117,10 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
         .set_annotations(Some(annotations).filter(|all| !all.is_empty()))
         .set_linux(Some(linux));
     Ok(spec)
+}
+
+fn init_place(from: &Ingredients<'_>) -> &'static str {
+    INIT[usize::from(from.points.iter().any(|point| point.target == "/dev"))]
 }
 
 /// All namespaces are new, but for the network on wish.
@@ -195,7 +199,7 @@ fn mounts(from: &Ingredients<'_>) -> Vec<Mount> {
     }
     all.extend(from.points.iter().map(Point::to_spec));
     if let Some(init) = from.init {
-        all.push(mount(INIT, "bind", init, &["bind", "rprivate", "ro"]));
+        all.push(mount(init_place(from), "bind", init, &["bind", "rprivate", "ro"]));
     }
     all
 }

@@ -1,6 +1,5 @@
 //! Checks a store.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -54,29 +53,21 @@ const KNOWN: [&str; 10] =
 struct Check<'a> {
     store: &'a Store,
     findings: Vec<Finding>,
-    images: HashSet<Digest>,
-    blobs: HashSet<Digest>,
-    layers: HashSet<Digest>,
 }
 
 impl Store {
     /// Checks every record, document and layer. An empty answer is a clean store. Files of layers are counted and
     /// their lengths added up; contents are not read, there is nothing to compare them with.
     pub fn fsck(&self) -> Result<Vec<Finding>> {
+        // Keeps things from going. They may still come, but never before what they need.
         let _lock = self.shared()?;
-        let mut check = Check {
-            store: self,
-            findings: Vec::new(),
-            images: self.ids()?.into_iter().collect(),
-            blobs: self.digests("blobs")?.into_iter().collect(),
-            layers: self.digests("layers")?.into_iter().collect(),
-        };
+        let mut check = Check { store: self, findings: Vec::new() };
         check.strays()?;
-        check.blobs();
-        check.layers();
-        check.images()?;
-        check.names()?;
         check.pins()?;
+        check.names()?;
+        check.images()?;
+        check.layers()?;
+        check.blobs()?;
         check.findings.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(check.findings)
     }
@@ -85,6 +76,12 @@ impl Store {
 impl Check<'_> {
     fn found(&mut self, path: impl Into<PathBuf>, problem: Problem) {
         self.findings.push(Finding { path: path.into(), problem });
+    }
+
+    fn needs(&mut self, path: PathBuf, by: &str) {
+        if !path.exists() {
+            self.found(path, Problem::Missing(by.to_owned()));
+        }
     }
 
     /// Reads a record; says so if that fails.
@@ -120,8 +117,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn blobs(&mut self) {
-        for digest in self.blobs.clone() {
+    fn blobs(&mut self) -> Result<()> {
+        for digest in self.store.digests("blobs")? {
             let path = self.store.blob(&digest);
             match std::fs::read(&path) {
                 Ok(bytes) if hash::digest(digest.algorithm(), &bytes) == digest => {}
@@ -129,10 +126,11 @@ impl Check<'_> {
                 Err(e) => self.found(path, Problem::Unreadable(e.to_string())),
             }
         }
+        Ok(())
     }
 
-    fn layers(&mut self) {
-        for chain in self.layers.clone() {
+    fn layers(&mut self) -> Result<()> {
+        for chain in self.store.digests("layers")? {
             let dir = self.store.layer_dir(&chain);
             let path = dir.join("layer.json");
             let Some(record) = self.record::<LayerRecord>(&path) else {
@@ -141,8 +139,8 @@ impl Check<'_> {
             if hash::chain(record.parent.as_ref(), &record.diff_id) != chain {
                 self.found(&path, Problem::Misnamed);
             }
-            if let Some(parent) = record.parent.filter(|parent| !self.layers.contains(parent)) {
-                self.found(self.store.layer_dir(&parent), Problem::Missing(format!("layer {chain}")));
+            if let Some(parent) = record.parent {
+                self.needs(self.store.layer_dir(&parent), &format!("layer {chain}"));
             }
             let diff = dir.join("diff");
             match File::open(&diff).and_then(tree::tally) {
@@ -157,6 +155,7 @@ impl Check<'_> {
                 Err(e) => self.found(diff, Problem::Changed(e.to_string())),
             }
         }
+        Ok(())
     }
 
     fn images(&mut self) -> Result<()> {
@@ -173,16 +172,12 @@ impl Check<'_> {
             if record.config != id {
                 self.found(&path, Problem::Misnamed);
             }
-            let needed = || Problem::Missing(format!("image {id}"));
+            let by = format!("image {id}");
             for digest in [&record.config, &record.manifest] {
-                if !self.blobs.contains(digest) {
-                    self.found(self.store.blob(digest), needed());
-                }
+                self.needs(self.store.blob(digest), &by);
             }
             for chain in &record.layers {
-                if !self.layers.contains(chain) {
-                    self.found(self.store.layer_dir(chain), needed());
-                }
+                self.needs(self.store.layer_dir(chain), &by);
             }
         }
         Ok(())
@@ -198,25 +193,22 @@ impl Check<'_> {
             if record.name.parse::<Reference>().is_err() || file_of(&record.name) != file {
                 self.found(&path, Problem::Misnamed);
             }
-            if !self.images.contains(&record.image) {
-                let problem = Problem::Missing(format!("name {}", record.name));
-                self.found(self.store.image_path(&record.image), problem);
-            }
+            self.needs(self.store.image_path(&record.image), &format!("name {}", record.name));
         }
         Ok(())
     }
 
     fn pins(&mut self) -> Result<()> {
         let dir = self.store.root().join("pins");
-        let pins = self.store.pins()?;
         for holder in names(&dir)? {
-            match pins.iter().find(|pin| pin.holder == holder) {
-                None => self.found(dir.join(holder), Problem::Stray),
-                Some(pin) if !self.images.contains(&pin.image) => {
-                    let problem = Problem::Missing(format!("pin {holder}"));
-                    self.found(self.store.image_path(&pin.image), problem);
-                }
-                Some(_) => {}
+            let path = dir.join(&holder);
+            let target = match std::fs::read_link(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue, // unpinned meanwhile
+                target => target.ok().and_then(|target| target.to_str()?.parse::<Digest>().ok()),
+            };
+            match target {
+                Some(id) => self.needs(self.store.image_path(&id), &format!("pin {holder}")),
+                None => self.found(path, Problem::Stray),
             }
         }
         Ok(())

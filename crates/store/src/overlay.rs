@@ -34,7 +34,7 @@ pub struct Overlay<'a> {
     /// Directory that takes the changes and its work directory, both on one file system, the second empty.
     /// `None`: read-only. [`new_upper`] makes both.
     pub upper: Option<(&'a Path, &'a Path)>,
-    /// Name shown as the mount's source.
+    /// Name shown as the mount's source; at most 255 bytes.
     pub source: &'a str,
 }
 
@@ -75,6 +75,10 @@ impl Marks {
 
 /// Stacks directories into a detached mount; attaching it is the caller's step, closing it undoes all.
 pub fn overlay(what: &Overlay<'_>) -> Result<OwnedFd> {
+    if what.lower.is_empty() {
+        let nothing = io::ErrorKind::InvalidInput.into();
+        return Err(failure(what, "no lower directory", String::new(), nothing));
+    }
     if let ([only], None) = (what.lower, what.upper) {
         // Overlay wants two directories.
         return read_only(only).map_err(|e| failure(what, "bind", String::new(), e));
@@ -202,7 +206,7 @@ fn numbered(what: &Overlay<'_>) -> Result<OwnedFd> {
     if Marks::here() == Marks::User {
         options += ",userxattr";
     }
-    let place = *what.lower.first().ok_or(nix::Error::EINVAL).map_err(fail("find a layer"))?;
+    let place = what.lower[0];
     nix::unistd::chdir("/proc/self/fd").map_err(fail("chdir /proc/self/fd"))?;
     let flags = if what.upper.is_none() { MsFlags::MS_RDONLY } else { MsFlags::empty() };
     nix::mount::mount(Some(what.source), place, Some("overlay"), flags, Some(options.as_str()))

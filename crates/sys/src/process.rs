@@ -22,6 +22,13 @@ fn prctl(option: libc::c_int, args: [libc::c_ulong; 3]) -> io::Result<libc::c_lo
     crate::check(unsafe { libc::prctl(option, args[0], args[1], args[2], 0 as libc::c_ulong) }.into())
 }
 
+/// Did execve(2) give this process more privileges than its caller has (set-user-ID, file capabilities)? `AT_SECURE` of
+/// getauxval(3).
+pub fn gained_privileges() -> bool {
+    // SAFETY: getauxval takes an integer and reads what the kernel gave the process at its start.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Makes the process non-dumpable: /proc/PID/{exe,fd,mem,…} and ptrace(2) then need CAP_SYS_PTRACE in the initial user
 /// namespace. execve(2) ends it.
 pub fn set_undumpable() -> io::Result<()> {

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 
 use harness::bundle::Bundle;
 use harness::canary::Canary;
-use harness::host::Need::{Path as File, Root};
+use harness::host::Need::{Path as File, Program, Root};
 use harness::image::sha256;
 use harness::leaks::{Snapshot, assert_none_since};
-use harness::world::{binary, ok, say};
+use harness::world::{World, binary, fails, ok, say};
 use harness::{Case, cases};
 use serde_json::json;
 
@@ -35,6 +35,7 @@ pub(crate) const CASES: &[Case] = cases!("attacks":
     state_files_placed_before_are_not_followed [Root, BUSYBOX],
     a_failing_hook_rolls_everything_back [Root, BUSYBOX],
     a_swapped_mount_destination_stays_inside [Root, BUSYBOX],
+    set_user_id_programs_refuse_to_run [Root, Program("setpriv")],
 );
 
 /// Runs a bundle that must be refused (exit 1, none of the script's output) or stay harmless, and checks the canary.
@@ -417,4 +418,20 @@ fn a_swapped_mount_destination_stays_inside() {
     });
     println!("no escape seen in 200 starts, {ran} of which succeeded");
     canary.assert_untouched("a swapped component");
+}
+
+fn set_user_id_programs_refuse_to_run() {
+    // CVE-2020-5291's class (RT-21): AT_SECURE is set.
+    let world = World::new();
+    ok(Command::new("chmod").arg("755").arg(world.path()));
+    for (name, arguments) in
+        [("rcr", &["--root", "/nowhere/root", "images"][..]), ("rcr-runtime", &["list"][..])]
+    {
+        let program = world.path().join(name);
+        fs::copy(binary(name), &program).expect("a copy");
+        ok(Command::new("chmod").arg("4755").arg(&program));
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(arguments);
+        fails(&mut command, 1, &["refuses", "set-user-ID"]);
+    }
 }

@@ -39,6 +39,12 @@ const KNOWN: &[(&str, &str, &str, &str)] = &[
     ),
     ("runc", "mountinfo", " /sys/firmware ro", "a mask, as above"),
     (
+        "runc",
+        "dev",
+        "drwxrwxrwt 0 ",
+        "in a user namespace /dev/mqueue is the container root's with its group; under runc the group is unmapped",
+    ),
+    (
         "crun",
         "mountinfo",
         " /sys/fs/cgroup r",

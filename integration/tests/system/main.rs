@@ -9,6 +9,7 @@ mod demo;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
+mod resources;
 mod run;
 
 fn main() {
@@ -18,6 +19,7 @@ fn main() {
         bad_input::CASES,
         bundle::CASES,
         lifecycle::CASES,
+        resources::CASES,
         clients::CASES,
         attacks::CASES,
         hostile_images::CASES,

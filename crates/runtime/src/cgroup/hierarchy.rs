@@ -1,6 +1,7 @@
 //! The cgroup hierarchies of this host, from /proc/self/mountinfo and /proc/self/cgroup.
 
 use crate::Error;
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -60,7 +61,42 @@ impl Hierarchies {
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                 .map_err(|e| Error::new(format!("read {path:?}")).because(e))
         };
-        Hierarchies::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
+        let own = read("/proc/self/cgroup")?;
+        // mountinfo has a line for every mount of every container on the host, and takes the kernel a
+        // microsecond each to write.
+        match Hierarchies::usual(&own) {
+            Some(hierarchies) => Ok(hierarchies),
+            None => Hierarchies::parse(&read("/proc/self/mountinfo")?, &own),
+        }
+    }
+
+    /// From the text of /proc/self/cgroup alone, if all hierarchies are mounted where systemd mounts them, as a
+    /// whole.
+    fn usual(own: &str) -> Option<Hierarchies> {
+        let top = Path::new("/sys/fs/cgroup");
+        let only_v2 = kind(top)? == CGROUP2_SUPER_MAGIC;
+        let mut list = Vec::new();
+        for line in own.lines() {
+            let (version, controllers, inside) = own_line(line)?;
+            let (mountpoint, magic) = match (version, &controllers[..]) {
+                (Version::V2, _) if only_v2 => (top.to_owned(), CGROUP2_SUPER_MAGIC),
+                (Version::V2, _) => (top.join("unified"), CGROUP2_SUPER_MAGIC),
+                (Version::V1, _) if only_v2 => return None,
+                (Version::V1, [name]) => {
+                    (top.join(name.strip_prefix("name=").unwrap_or(name)), CGROUP_SUPER_MAGIC)
+                }
+                (Version::V1, names) => (top.join(names.join(",")), CGROUP_SUPER_MAGIC),
+            };
+            let mut hierarchy =
+                Hierarchy { version, controllers, mountpoint, root: PathBuf::from("/"), own: None };
+            hierarchy.own = hierarchy.dir(Path::new(inside));
+            // Where only a part is mounted, the path from the root leads nowhere.
+            if kind(&hierarchy.mountpoint)? != magic || kind(hierarchy.own.as_deref()?)? != magic {
+                return None;
+            }
+            list.push(hierarchy);
+        }
+        (!list.is_empty()).then_some(Hierarchies { list })
     }
 
     /// The same from the text of /proc/PID/mountinfo and /proc/PID/cgroup.
@@ -71,14 +107,7 @@ impl Hierarchies {
         let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
         let mut list = Vec::new();
         for line in own.lines() {
-            // `4:memory:/a/b`, `1:name=systemd:/`, `0::/a`; only the path may contain colons.
-            let mut fields = line.splitn(3, ':');
-            let (Some(_), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
-                continue;
-            };
-            let controllers: Vec<String> =
-                if names.is_empty() { Vec::new() } else { names.split(',').map(str::to_owned).collect() };
-            let version = if names.is_empty() { Version::V2 } else { Version::V1 };
+            let Some((version, controllers, path)) = own_line(line) else { continue };
             let best = mounts.iter().filter(|m| m.has(version, &controllers)).min_by_key(|m| m.rank());
             if let Some(mount) = best {
                 let (mountpoint, root) = (mount.mountpoint.clone(), mount.root.clone());
@@ -133,6 +162,22 @@ impl Hierarchy {
             self.mountpoint.join(inside)
         })
     }
+}
+
+/// What a line of /proc/PID/cgroup says: `4:memory:/a/b`, `1:name=systemd:/`, `0::/a`.
+fn own_line(line: &str) -> Option<(Version, Vec<String>, &str)> {
+    // Only the path may contain colons.
+    let mut fields = line.splitn(3, ':').skip(1);
+    let (names, path) = (fields.next()?, fields.next()?);
+    Some(match names {
+        "" => (Version::V2, Vec::new(), path),
+        names => (Version::V1, names.split(',').map(str::to_owned).collect(), path),
+    })
+}
+
+/// The type of the file system at `path`.
+fn kind(path: &Path) -> Option<FsType> {
+    statfs(path).ok().map(|s| s.filesystem_type())
 }
 
 /// A cgroup or cgroup2 line of mountinfo (proc_pid_mountinfo(5)).

@@ -93,8 +93,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 
 type Failure = (Error, u8);
 
+/// A set-user-ID runtime lends root to whoever can write a config.json (CVE-2020-5291's class).
+const GAINED: &str = "refuses to run with privileges its caller has not; take the set-user-ID bit and file capabilities off the program";
+
 fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Failure> {
     let fail = |message: String| (Error::new(message), 1);
+    if sys::process::gained_privileges() {
+        return Err(fail(GAINED.to_owned()));
+    }
     // What follows the command is the command's.
     let global = flags::parse(args, &[global::FLAGS], 1).map_err(|message| {
         help::print_usage_error(&message, || help::program(program, COMMANDS));

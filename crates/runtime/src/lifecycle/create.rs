@@ -156,7 +156,10 @@ fn build(
     if options.notify_socket {
         notify::make_directory(directory)?;
     }
-    let tolerate = options.rootless.unwrap_or_else(|| !geteuid().is_root());
+    let rootless = options.rootless.unwrap_or_else(|| !geteuid().is_root());
+    // Who names a cgroup wants that one.
+    let named = design.spec.linux().as_ref().is_some_and(|l| l.cgroups_path().is_some());
+    let tolerate = rootless && !named;
     let hierarchies = &design.host.cgroups;
     // Stored before they are made, so that `delete` finds them whenever this process is killed.
     record.cgroup_paths = planned(hierarchies, &design.cgroup_path);

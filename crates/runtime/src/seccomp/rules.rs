@@ -109,14 +109,14 @@ impl<'a> Rules<'a> {
                 newest = newest.max(number.filter(|n| *n < abi::ARM_PRIVATE || *n & abi::X32_BIT != 0));
                 let Some(rule) = rule else { continue };
                 if let Some(number) = number {
-                    add(&mut verdicts, number, rule.alternatives.clone(), rule.action);
+                    add(&mut verdicts, number, &rule.alternatives, rule.action);
                 }
                 if let Some((number, condition)) = multiplexed(abi, name) {
                     // Behind socketcall(2) the arguments are out of sight. What is refused in some cases is refused
                     // in all of them there, and what is allowed in some cases is not.
                     let plain = rule.alternatives.iter().any(Vec::is_empty);
                     if plain || !lets_through(rule.action) {
-                        add(&mut verdicts, number, vec![vec![condition]], rule.action);
+                        add(&mut verdicts, number, &[vec![condition]], rule.action);
                     }
                 }
             }
@@ -125,18 +125,13 @@ impl<'a> Rules<'a> {
     }
 }
 
-fn add(
-    verdicts: &mut BTreeMap<u32, Verdict>,
-    number: u32,
-    alternatives: Vec<Vec<Condition>>,
-    action: Action,
-) {
+fn add(verdicts: &mut BTreeMap<u32, Verdict>, number: u32, alternatives: &[Vec<Condition>], action: Action) {
     let verdict = verdicts.entry(number).or_insert_with(|| Verdict::When(Vec::new()));
     if let Verdict::When(list) = verdict {
         if alternatives.iter().any(Vec::is_empty) {
             *verdict = Verdict::Always(action);
         } else {
-            list.extend(alternatives.into_iter().map(|conditions| (conditions, action)));
+            list.extend(alternatives.iter().map(|conditions| (conditions.clone(), action)));
         }
     }
 }

@@ -4,8 +4,12 @@
 #![allow(clippy::unwrap_used)] // a test that unwraps what is not there fails, as it should
 
 mod archive;
+mod crash;
+mod formats;
 mod hostile;
 mod image;
+mod lifecycle;
+mod mounts;
 mod semantics;
 mod tree;
 
@@ -50,13 +54,30 @@ fn work_in_memory() -> nix::Result<()> {
 }
 
 fn main() -> std::process::ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    match &args[1..] {
+        [mode, path] if mode == "--child-pull" => crash::child_pull(path.as_ref()),
+        [mode, path] if mode == "--child-memory" => {
+            crash::child_memory(path.as_ref());
+            return std::process::ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
     let root = nix::unistd::geteuid().is_root();
     if let Some(dir) = std::env::var_os("STORE_TEST_DIR") {
         tempfile::env::override_temp_dir(std::path::Path::new(&dir)).unwrap();
     } else if root {
         work_in_memory().unwrap();
     }
-    let groups = [(semantics::TESTS, true), (hostile::TESTS, true), (semantics::UMOCI_TESTS, has("umoci"))];
+    let groups = [
+        (semantics::TESTS, true),
+        (hostile::TESTS, true),
+        (lifecycle::TESTS, true),
+        (mounts::TESTS, true),
+        (crash::TESTS, true),
+        (formats::TESTS, has("setfattr")),
+        (semantics::UMOCI_TESTS, has("umoci")),
+    ];
     let mut trials = Vec::new();
     for (tests, able) in groups {
         trials.extend(tests.iter().map(|(name, test)| {
