@@ -68,7 +68,12 @@ fn is_the_images(key: &OsStr) -> bool {
 
 /// Panics with the entries that differ, `ours` beside `theirs`.
 pub fn assert_same(ours: (&str, &Path), theirs: (&str, &Path)) {
-    let (left, right) = (describe(ours.1), describe(theirs.1));
+    assert_same_lines((ours.0, &describe(ours.1)), (theirs.0, &describe(theirs.1)));
+}
+
+/// The same for trees that were described before.
+pub fn assert_same_lines(ours: (&str, &BTreeMap<String, String>), theirs: (&str, &BTreeMap<String, String>)) {
+    let (left, right) = (ours.1, theirs.1);
     let mut difference = String::new();
     for path in left.keys().chain(right.keys().filter(|k| !left.contains_key(*k))) {
         let (a, b) = (left.get(path), right.get(path));

@@ -17,6 +17,8 @@ impl World {
         let name = format!("rcr-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir =
             tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir().expect("a temporary directory");
+        // A file that the environment names must be there.
+        std::fs::write(dir.path().join("registries.conf"), "").expect("writable");
         Self { dir }
     }
 

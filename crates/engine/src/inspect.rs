@@ -37,7 +37,8 @@ pub fn inspect(engine: &Engine, name: &str) -> Result<Value, Error> {
 fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
     let options = &record.options;
     let dir = engine.container(&record.id);
-    let command = record.command.split_first();
+    let line = record.command_line();
+    let command = line.split_first();
     json!({
         "Id": record.id,
         "Created": time::rfc3339(record.created),
@@ -81,8 +82,8 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
             "Tty": options.tty,
             "OpenStdin": options.interactive,
             "Env": record.env,
-            "Cmd": options.command,
-            "Entrypoint": options.entrypoint,
+            "Cmd": record.command,
+            "Entrypoint": record.entrypoint,
             "Image": options.image,
             "WorkingDir": record.cwd,
             "StopSignal": record.stop_signal,

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io;
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
 
+use runtime::ErrorKind;
 use runtime::cgroup::{Cgroup, CgroupPath, Hierarchies, Version};
 use store::Store;
 
@@ -17,7 +20,7 @@ use crate::{Engine, Error, name, place, time, tree, volume};
 pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
     let locks = engine.locks();
     let entries = match fs::read_dir(&locks) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return engine.make_places(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return engine.make_places(),
         result => result.map_err(Error::io(format!("list {locks:?}")))?,
     };
     for entry in entries {
@@ -40,7 +43,7 @@ fn bury(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
     let dir = engine.container(id);
     let record = Record::read(&dir).ok().flatten();
     let kept = record.as_ref().filter(|record| !record.options.rm && read_started(&dir).is_some());
-    end_runtime(engine, id)?;
+    end_orphan(engine, id)?;
     remove_cgroup(id)?;
     if kept.is_none() {
         return destroy(engine, id, record.as_ref(), true, lock);
@@ -81,6 +84,20 @@ pub(crate) fn destroy(
 pub(crate) fn end_runtime(engine: &Engine, id: &str) -> Result<(), Error> {
     let deleted = runtime::lifecycle::delete(&engine.states(), id, true);
     deleted.map_err(|source| Error::Runtime { what: format!("remove container {}", name::short(id)), source })
+}
+
+/// As [`end_runtime`] after the death of who started it: the container's process may live some moments longer, and until
+/// then the runtime says that it is being created.
+fn end_orphan(engine: &Engine, id: &str) -> Result<(), Error> {
+    for _ in 0..400 {
+        match end_runtime(engine, id) {
+            Err(Error::Runtime { source, .. }) if source.what() == ErrorKind::State => {
+                sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+    end_runtime(engine, id)
 }
 
 /// Where the container's cgroups are, below each hierarchy's mount point.

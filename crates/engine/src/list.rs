@@ -64,9 +64,9 @@ fn summary(record: Record, life: &Life) -> ContainerSummary {
     let mounts = record.points.iter().filter(|point| point.kind != Kind::Tmpfs);
     ContainerSummary {
         mounts: mounts.map(|p| p.name.clone().unwrap_or_else(|| p.source.display().to_string())).collect(),
+        command: record.command_line(),
         image: record.options.image,
         image_id: record.image_id,
-        command: record.command,
         created: seconds(record.created),
         started: life.started.map(seconds),
         finished: life.exit.as_ref().map(|exit| seconds(exit.finished)),

@@ -1,7 +1,9 @@
-//! Who works on a container: a file per container in ROOT/container-locks with a flock on it.
+//! Who works on a container: a file per container in ROOT/container-locks with a lock on it.
 //!
-//! The kernel drops the flock when its holder dies, whatever kills it. The file is removed while the flock is held,
-//! so whoever gets the flock of a file that has no name any more has come too late and starts again.
+//! The kernel drops the lock when its holder dies, whatever kills it. A record lock (fcntl(2)) and not flock(2): a
+//! container's process, cloned and not yet executing, has a copy of every descriptor and would keep a flock alive
+//! beyond the death of rcr. The file is removed while the lock is held, so whoever gets the lock of a file that has
+//! no name any more has come too late and starts again.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,16 +11,17 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 
 use crate::{Engine, Error};
 
 /// The right to work on one container. Dropped without [`Lock::finish`] it leaves the file, and with it the next
-/// command's duty to clean up.
+/// command's duty to clean up. A process must not take the same lock twice: closing either would drop both.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
-    _held: Flock<File>,
+    _held: File,
 }
 
 impl Lock {
@@ -32,16 +35,16 @@ impl Lock {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
-                .custom_flags(nix::libc::O_NOFOLLOW)
+                .custom_flags(libc::O_NOFOLLOW)
                 .open(&path)
                 .map_err(fail)?;
-            let held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(held) => held,
-                Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-                Err((_, errno)) => return Err(fail(errno.into())),
-            };
-            if held.metadata().map_err(fail)?.nlink() > 0 {
-                return Ok(Some(Self { path, _held: held }));
+            match fcntl(&file, FcntlArg::F_SETLK(&whole_file())) {
+                Ok(_) => {}
+                Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
+                Err(errno) => return Err(fail(errno.into())),
+            }
+            if file.metadata().map_err(fail)?.nlink() > 0 {
+                return Ok(Some(Self { path, _held: file }));
             }
         }
     }
@@ -52,23 +55,25 @@ impl Lock {
     }
 }
 
+#[allow(clippy::cast_possible_truncation)] // constants that the type is made for
+fn whole_file() -> libc::flock {
+    libc::flock { l_type: libc::F_WRLCK as _, l_whence: libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn one_holder_at_a_time_and_no_file_after_it() {
+    fn a_finished_lock_leaves_no_file_and_an_abandoned_one_can_be_taken_over() {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine { root: dir.path().join("root"), runroot: dir.path().join("run") };
         engine.make_places().unwrap();
-        let lock = Lock::try_take(&engine, "a").unwrap().unwrap();
-        assert!(Lock::try_take(&engine, "a").unwrap().is_none());
-        assert!(Lock::try_take(&engine, "b").unwrap().is_some());
-        lock.finish().unwrap();
+        Lock::try_take(&engine, "a").unwrap().unwrap().finish().unwrap();
         assert!(!engine.locks().join("a").exists());
-        // A killed holder's file stays, and can be taken over.
         drop(Lock::try_take(&engine, "a").unwrap().unwrap());
         assert!(engine.locks().join("a").exists());
-        assert!(Lock::try_take(&engine, "a").unwrap().is_some());
+        Lock::try_take(&engine, "a").unwrap().unwrap().finish().unwrap();
+        assert!(!engine.locks().join("a").exists());
     }
 }

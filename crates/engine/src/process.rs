@@ -15,25 +15,25 @@ use crate::user::User;
 /// Where docker looks for commands when neither image nor user says.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The command line: Entrypoint and Cmd of the image, as far as the user did not replace them.
+/// The command line in docker's two halves: Entrypoint and Cmd, as far as the user did not replace the image's.
 ///
 /// # Errors
-/// There is none.
-pub(crate) fn command(image: &Config, options: &RunOptions) -> Result<Vec<String>, String> {
-    let mut line: Vec<String> = match &options.entrypoint {
+/// Both are empty.
+pub(crate) fn command(image: &Config, options: &RunOptions) -> Result<(Vec<String>, Vec<String>), String> {
+    let entrypoint = match &options.entrypoint {
         Some(word) if word.is_empty() => Vec::new(),
         Some(word) => vec![word.clone()],
         None => image.entrypoint().clone().unwrap_or_default(),
     };
-    if options.command.is_empty() && options.entrypoint.is_none() {
-        line.extend(image.cmd().iter().flatten().cloned());
+    let command = if options.command.is_empty() && options.entrypoint.is_none() {
+        image.cmd().clone().unwrap_or_default()
     } else {
-        line.extend(options.command.iter().cloned());
-    }
-    if line.first().is_none_or(String::is_empty) {
+        options.command.clone()
+    };
+    if entrypoint.iter().chain(&command).next().is_none_or(String::is_empty) {
         return Err("no command: the image names none, so give one after the image".to_owned());
     }
-    Ok(line)
+    Ok((entrypoint, command))
 }
 
 /// The environment: docker's defaults, the image's, the user's, each replacing the value of one before.
@@ -147,7 +147,8 @@ mod tests {
             (&["x"], Some(""), &["x"]),
         ];
         for (words, entrypoint, want) in table {
-            assert_eq!(command(&image, &asked(words, *entrypoint)).unwrap(), *want);
+            let (entrypoint, command) = command(&image, &asked(words, *entrypoint)).unwrap();
+            assert_eq!([entrypoint, command].concat(), *want);
         }
         for empty in [command(&image, &asked(&[], Some(""))), command(&Config::default(), &asked(&[], None))]
         {

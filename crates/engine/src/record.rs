@@ -25,6 +25,7 @@ pub(crate) struct Record {
     /// What the user asked for.
     pub(crate) options: RunOptions,
     /// The rest is what came of that and of the image's config.
+    pub(crate) entrypoint: Vec<String>,
     pub(crate) command: Vec<String>,
     pub(crate) env: Vec<String>,
     pub(crate) cwd: String,
@@ -53,6 +54,11 @@ const EXIT: &str = "exit.json";
 const STARTED: &str = "started";
 
 impl Record {
+    /// The whole command line.
+    pub(crate) fn command_line(&self) -> Vec<String> {
+        [self.entrypoint.as_slice(), &self.command].concat()
+    }
+
     /// Stores it; from now on the container exists.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
         write(&dir.join(RECORD), self)

@@ -198,13 +198,15 @@ impl Making<'_> {
         let mut labels = image::labels(image);
         labels.retain(|(key, _)| !options.labels.iter().any(|(other, _)| other == key));
         labels.extend(options.labels.iter().cloned());
+        let (entrypoint, command) = process::command(&config, options).map_err(Error::Invalid)?;
         let record = Record {
             name: name::claim(self.engine, options.name.as_deref(), &self.id)?,
             id: self.id.clone(),
             created: time::now(),
             image_id: image.id.clone(),
             options: options.clone(),
-            command: process::command(&config, options).map_err(Error::Invalid)?,
+            entrypoint,
+            command,
             env: process::environment(&config, options, hostname.as_str(), &user.home),
             cwd: process::workdir(&config, options).map_err(Error::Invalid)?,
             user: wanted.to_owned(),

@@ -73,10 +73,9 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// The flag or the field of the image's config that cannot be used.
 pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
     let options = from.options;
-    let mut args = process::command(from.image, options)?;
-    if from.init.is_some() {
-        args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
-    }
+    let (entrypoint, command) = process::command(from.image, options)?;
+    let init = from.init.map(|_| vec![INIT.to_owned(), "--".to_owned()]).unwrap_or_default();
+    let args = [init, entrypoint, command].concat();
     let mask =
         capabilities::choose(&options.cap_add, &options.cap_drop, options.privileged, from.all_capabilities)?;
     let capabilities = capabilities::names(mask);
@@ -107,13 +106,15 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
         linux.set_seccomp(Some(runtime::seccomp::default_profile(&capabilities)));
     }
 
+    // The user's only: an image must not reach what annotations switch in runtimes (CVE-2023-6476).
+    let annotations: HashMap<_, _> = options.annotations.iter().cloned().collect();
     let mut spec = Spec::default();
     spec.set_version("1.2.0".to_owned())
         .set_hostname(Some(from.hostname.to_owned()))
         .set_root(Some(root))
         .set_process(Some(process))
         .set_mounts(Some(mounts(from)))
-        .set_annotations(Some(options.annotations.iter().cloned().collect()))
+        .set_annotations(Some(annotations).filter(|all| !all.is_empty()))
         .set_linux(Some(linux));
     Ok(spec)
 }
@@ -180,10 +181,11 @@ fn mounts(from: &Ingredients<'_>) -> Vec<Mount> {
     let mut all = Vec::new();
     for (target, kind, options) in own {
         // Who mounts on /dev means all of it.
-        if !taken(target) && !(target.starts_with("/dev/") && taken("/dev")) {
-            let source = if target == "/dev/shm" { "shm" } else { kind };
-            all.push(mount(target, kind, Path::new(source), options));
+        if taken(target) || target.starts_with("/dev/") && taken("/dev") {
+            continue;
         }
+        let source = if target == "/dev/shm" { "shm" } else { kind };
+        all.push(mount(target, kind, Path::new(source), options));
     }
     for name in ["resolv.conf", "hostname", "hosts"] {
         let target = format!("/etc/{name}");

@@ -266,6 +266,13 @@ fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) 
     }
 }
 
+/// Switches off `\n` → `\r\n`.
+fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
+    let mut modes = tcgetattr(terminal)?;
+    modes.output_flags &= !OutputFlags::ONLCR;
+    tcsetattr(terminal, SetArg::TCSANOW, &modes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,11 +293,4 @@ mod tests {
             "step 1: umask 0022: set an option: tmpfs: Unknown parameter 'x': invalid argument (EINVAL)";
         assert_eq!(format!("{error:#}"), wanted);
     }
-}
-
-/// Switches off `\n` → `\r\n`.
-fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
-    let mut modes = tcgetattr(terminal)?;
-    modes.output_flags &= !OutputFlags::ONLCR;
-    tcsetattr(terminal, SetArg::TCSANOW, &modes)
 }

@@ -125,7 +125,7 @@ fn run(
     let how = match ended {
         Ended::Exited(0) => return Ok(()),
         Ended::Exited(code) => format!("exit status {code}"),
-        Ended::Killed(signal) => format!("killed by signal {signal}"),
+        Ended::Killed(signal) => format!("signal: {}", sys::wait::signal_text(signal)),
     };
     Err(Error::new(format!("{:?}: {how}, output: {:?}", hook.path(), printed(&mut output))))
 }

@@ -36,17 +36,18 @@ impl Host {
     /// # Errors
     /// /proc is not there or not readable; no cgroup hierarchy is mounted.
     pub fn detect() -> Result<Host, Error> {
-        let bounding = |set: u64, number: u8| match sys::process::has_bounding(number) {
-            Ok(true) => set | 1 << number,
-            _ => set,
-        };
-        let known = (0..64u8).take_while(|n| sys::process::has_bounding(*n).is_ok());
+        let (mut bounding, mut known) = (0, 0);
+        for number in 0..64u8 {
+            let Ok(has) = sys::process::has_bounding(number) else { break };
+            known |= 1 << number;
+            bounding |= u64::from(has) << number;
+        }
         Ok(Host {
             euid: nix::unistd::geteuid().as_raw(),
             egid: nix::unistd::getegid().as_raw(),
             in_user_namespace: in_user_namespace(),
-            capabilities: (0..64).fold(0, bounding),
-            known_capabilities: known.fold(0, |set, number| set | 1 << number),
+            capabilities: bounding,
+            known_capabilities: known,
             apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b"Y"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             kcore: Path::new("/proc/kcore").exists(),

@@ -99,7 +99,7 @@ impl Receiver {
             false => Err(Error::WrongDigest { what, want: want.clone(), got }),
         };
         check("layer", &self.layer.digest, digest)?;
-        check("uncompressed layer", &self.layer.diff_id, diff_id)?;
+        check("the uncompressed layer (its DiffID)", &self.layer.diff_id, diff_id)?;
         Ok(Received { notes, tar_size })
     }
 

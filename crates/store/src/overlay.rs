@@ -75,7 +75,21 @@ impl Marks {
 
 /// Stacks directories into a detached mount; attaching it is the caller's step, closing it undoes all.
 pub fn overlay(what: &Overlay<'_>) -> Result<OwnedFd> {
+    if let ([only], None) = (what.lower, what.upper) {
+        // Overlay wants two directories.
+        return read_only(only).map_err(|e| failure(what, "bind", String::new(), e));
+    }
     if has_lowerdir_plus() { by_options(what) } else { by_descriptors(what) }
+}
+
+/// A copy of the mount, at one directory.
+fn read_only(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let dir = nix::fcntl::open(path, flags, Mode::empty())?;
+    let mounted = mount::open_tree_clone(dir, c"", false)?;
+    let read_only = mount::SetAttr { set: mount::attr::RDONLY, ..mount::SetAttr::default() };
+    mount::mount_setattr(mounted.as_fd(), false, read_only, None)?;
+    Ok(mounted)
 }
 
 /// Does this kernel take one `lowerdir+` option per layer (Linux 6.7)?

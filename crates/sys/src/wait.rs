@@ -12,6 +12,13 @@ pub enum Ended {
     Killed(i32),
 }
 
+/// What a signal means, in lower case: `killed`, `bad system call`. strsignal(3).
+pub fn signal_text(signal: i32) -> String {
+    // SAFETY: strsignal returns a string that stays valid until its next call in this thread.
+    let text = unsafe { std::ffi::CStr::from_ptr(libc::strsignal(signal)) };
+    text.to_string_lossy().to_lowercase()
+}
+
 /// Waits until the child of `pidfd` has ended, and reaps it.
 pub fn wait(pidfd: BorrowedFd) -> io::Result<Ended> {
     #[allow(clippy::cast_sign_loss)] // descriptors are not negative
@@ -47,17 +54,25 @@ fn waitid(kind: libc::idtype_t, number: libc::id_t, flags: i32) -> io::Result<(i
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_possible_wrap)]
+#[allow(clippy::cast_possible_wrap, clippy::zombie_processes)] // reaped by what is tested
 mod tests {
     use std::os::fd::AsFd;
     use std::process::Command;
 
     use super::*;
 
+    #[allow(clippy::zombie_processes)] // what is tested here reaps it
     fn ended(script: &str) -> Ended {
         let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
         let pidfd = crate::pidfd::open(child.id() as i32).unwrap();
         wait(pidfd.as_fd()).unwrap()
+    }
+
+    #[test]
+    fn signals_have_words() {
+        assert_eq!(signal_text(9), "killed");
+        assert_eq!(signal_text(31), "bad system call");
+        assert!(!signal_text(1000).is_empty());
     }
 
     #[test]

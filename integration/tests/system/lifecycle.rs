@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Case] = cases!("lifecycle":
     starting_a_dead_init_fails_at_once [Root, BUSYBOX],
     of_two_starts_one_wins [Root, BUSYBOX],
     a_reused_pid_is_not_the_container [Root, BUSYBOX],
+    a_create_that_fails_leaves_nothing [Root, BUSYBOX],
     a_killed_create_is_cleaned_up_by_delete [Root, BUSYBOX],
     a_killed_run_is_cleaned_up_by_delete [Root, BUSYBOX],
     without_a_pid_namespace_all_processes_are_killed [Root, BUSYBOX],
@@ -264,6 +265,67 @@ fn a_reused_pid_is_not_the_container() {
     stranger.wait().expect("waitable");
 }
 
+fn a_create_that_fails_leaves_nothing() {
+    type Adjust = fn(&mut Value);
+    let configs: &[(&str, Adjust)] = &[
+        ("/no/such/namespace", |c| c["linux"]["namespaces"][0]["path"] = json!("/no/such/namespace")),
+        ("/no/such/source", |c| {
+            let mount = json!({ "destination": "/mnt", "type": "bind", "source": "/no/such/source", "options": ["bind"] });
+            c["mounts"].as_array_mut().expect("mounts").push(mount);
+        }),
+        ("no-such-command", |c| c["process"]["args"] = json!(["no-such-command"])),
+        ("/no/such/rootfs", |c| c["root"]["path"] = json!("/no/such/rootfs")),
+        ("no_such_key", |c| c["linux"]["sysctl"] = json!({ "net.no_such_key": "1" })),
+        ("linux.resources.devices[0]", |c| {
+            c["linux"]["resources"]["devices"] = json!([{ "allow": true, "access": "x" }])
+        }),
+        ("pids.max", |c| c["linux"]["resources"]["pids"]["limit"] = json!(i64::MAX)),
+        ("cgroupsPath", |c| c["linux"]["cgroupsPath"] = json!("../x")),
+        ("args", |c| c["process"]["args"] = json!([])),
+        ("RLIMIT_NOPE", |c| {
+            c["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOPE", "soft": 1, "hard": 1 }])
+        }),
+    ];
+    for (word, adjust) in configs {
+        let bundle = Stage::new("exit 0", |config, _| adjust(config));
+        let before = Snapshot::take();
+        for command in ["create", "run"] {
+            let mut runtime = bundle.world.runtime();
+            runtime.arg(command).arg("--bundle").arg(&bundle.dir).arg("failing").stdin(Stdio::null());
+            fails(&mut runtime, 1, &[word]);
+            assert_none_since(&before);
+            fails(bundle.world.runtime().args(["state", "failing"]), 1, &["does not exist"]);
+        }
+    }
+    let bundle = Stage::new("sleep 1000", |_, _| ());
+    let before = Snapshot::take();
+    for (flags, word) in [
+        (&["--pid-file", "/no/such/dir/pid"][..], "/no/such/dir/pid"),
+        (&["--pidfd-socket", "/no/such/socket"], "/no/such/socket"),
+        (&["--console-socket", "/no/such/socket"], "console socket"),
+        (&["--preserve-fds", "900"], "preserved-fd"),
+    ] {
+        let mut create = bundle.world.runtime();
+        create.arg("create").arg("--bundle").arg(&bundle.dir).args(flags).arg("failing").stdin(Stdio::null());
+        fails(&mut create, 1, &[word]);
+        assert_none_since(&before);
+    }
+    // The id is free for the next try.
+    create(&bundle, "failing");
+    fails(
+        bundle.world.runtime().arg("create").arg("--bundle").arg(&bundle.dir).arg("failing"),
+        1,
+        &["already exists"],
+    );
+    assert_eq!(
+        state(&bundle, "failing")["status"],
+        "created",
+        "the second create took the first one's container away"
+    );
+    delete(&bundle, "failing");
+    assert_none_since(&before);
+}
+
 /// Kills `create` or `run` at many moments; whatever is left then, delete must find.
 fn kill_at_many_moments(command: &str) {
     let bundle = Stage::new("sleep 1000", |_, _| ());
@@ -280,11 +342,7 @@ fn kill_at_many_moments(command: &str) {
         std::thread::sleep(full * round / rounds);
         starting.kill().expect("killable");
         starting.wait().expect("waitable");
-        // The child of a dead parent needs a moment to notice.
-        until("a delete", || {
-            let said = say(bundle.world.runtime().args(["delete", "--force", "killed"]));
-            said.code == 0
-        });
+        delete(&bundle, "killed");
         fails(bundle.world.runtime().args(["state", "killed"]), 1, &["does not exist"]);
         assert_none_since(&before);
     }
@@ -413,7 +471,8 @@ fn the_terminal_goes_to_the_console_socket() {
 }
 
 fn a_terminal_in_the_foreground_is_relayed() {
-    let script = "trap 'echo caught' INT; echo ready; read x; stty size; echo got $x; read y; exit 7";
+    // The signal ends a read early.
+    let script = "trap 'echo caught' INT; echo ready; until read x; do :; done; stty size; echo got $x; read y; exit 7";
     let bundle = Stage::new(script, |config, _| config["process"]["terminal"] = json!(true));
     let steps =
         "expect ready\nresize 33 99\nkey 03\nexpect caught\nsend one\nexpect 33 99\nexpect got\nsend two\n";

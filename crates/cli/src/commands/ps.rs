@@ -167,7 +167,9 @@ fn holds(container: &ContainerSummary, key: &str, value: &str, bounds: &Bounds) 
 }
 
 fn fields(container: &ContainerSummary, now: i64, full: bool) -> Map<String, Value> {
-    let command = container.command.join(" ");
+    // docker's way: quotes around what has a space in it.
+    let word = |w: &String| if w.contains(' ') { format!("'{w}'") } else { w.clone() };
+    let command = container.command.iter().map(word).collect::<Vec<_>>().join(" ");
     let command = format!("{:?}", if full { command } else { ellipsis(&command, 20) });
     let mounts: Vec<String> =
         container.mounts.iter().map(|m| if full { m.clone() } else { ellipsis(m, 15) }).collect();
@@ -203,7 +205,7 @@ mod tests {
             name: name.to_owned(),
             image: "python:3.8.5-alpine".to_owned(),
             image_id: format!("sha256:{}", "b".repeat(64)).parse().unwrap(),
-            command: ["python3", "-c", "print(\"6*7\")"].map(str::to_owned).to_vec(),
+            command: ["python3", "-c", "print(\"6 7\")"].map(str::to_owned).to_vec(),
             created: 1000,
             started: Some(1010),
             finished: matches!(status, ContainerStatus::Exited(_)).then_some(1100),
@@ -230,10 +232,10 @@ mod tests {
         assert_eq!(
             text,
             "CONTAINER ID   IMAGE                 COMMAND                   CREATED         STATUS                          PORTS     NAMES
-aaaaaaaaaaaa   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Up 3 minutes                              web
-cccccccccccc   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Exited (7) About a minute ago             job
-dddddddddddd   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Up 3 minutes (Paused)                     ice
-eeeeeeeeeeee   python:3.8.5-alpine   \"python3 -c print(\\\"6…\"   3 minutes ago   Created                                   new
+aaaaaaaaaaaa   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes ago   Up 3 minutes                              web
+cccccccccccc   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes ago   Exited (7) About a minute ago             job
+dddddddddddd   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes ago   Up 3 minutes (Paused)                     ice
+eeeeeeeeeeee   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes ago   Created                                   new
 "
         );
     }

@@ -75,15 +75,13 @@ impl Foreground {
                 Err(e) => return Err(Error::new("poll").because(e)),
             }
             let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-            if let Some(relay) = &mut relay {
-                relay.copy(&ready[1..]);
-            }
             // The service manager's main process is this one, which ends when the container does.
             if let Some((socket, host)) = &notify
                 && socket.take(host, Pid::this().as_raw())?
             {
                 notify = None;
             }
+            // Signals come first: a new size holds for what is typed after it.
             if ready[0]
                 && let Some(code) = self.take_signals(&created.pidfd, created.pid, relay.as_ref())?
             {
@@ -91,6 +89,9 @@ impl Foreground {
                     relay.drain();
                 }
                 return Ok(code);
+            }
+            if let Some(relay) = &mut relay {
+                relay.copy(&ready[1..]);
             }
         }
     }

@@ -13,7 +13,7 @@ use super::directory::Directory;
 use super::hooks::of_kind;
 use super::notify::{self, Notify};
 use super::record::Record;
-use super::{CreateOptions, Created, pid_file};
+use super::{CreateOptions, Created, oom, pid_file};
 use crate::args::Args;
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchies, Version};
 use crate::devices::{self, Rule};
@@ -86,7 +86,10 @@ impl Design {
             await_start,
             parent_death_signal: options.parent_death_signal,
         };
-        let host = Host::detect()?;
+        let mut host = Host::detect()?;
+        if args.no_pivot {
+            host.detect_pseudo_mounts()?;
+        }
         let plan = plan::create(&spec, &host, &args)?;
         log_plan(&plan);
         let linux = spec.linux().as_ref();
@@ -164,12 +167,13 @@ fn build(
     let cgroup = Cgroup::create(hierarchies, &design.cgroup_path, tolerate)?;
     record.cgroup_paths = cgroup.paths();
     let result = start_init(options, design, &cgroup, directory, record);
-    if result.is_err() {
+    result.map_err(|e| {
+        let oom = oom::kills(&record.cgroup_paths) > 0;
         // Also what the container started: without a pid namespace of its own it outlives its init.
         let _ = cgroup.kill_all(nix::libc::SIGKILL);
         let _ = cgroup.remove();
-    }
-    result
+        if oom { Error::new("container init was OOM-killed (memory limit too low?)").because(e) } else { e }
+    })
 }
 
 /// Where [`Cgroup::create`] is going to make directories.

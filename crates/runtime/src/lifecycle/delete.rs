@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,6 +17,9 @@ use crate::{Error, ErrorKind, Status, hook};
 
 /// How long a killed init may take to die, in milliseconds.
 const PATIENCE: u16 = 10_000;
+
+/// How long the child of a killed `create` may take to die.
+const CHILD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Removes a stopped or created container: processes, cgroup, state directory; then runs the poststop hooks.
 /// With `force` a running one is killed first and an unknown one is no error.
@@ -53,12 +58,17 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
     destroy(&directory, &record)
 }
 
-/// Refuses while `create` is still at work.
+/// Refuses while `create` is still at work. The lock of a `create` that was killed lives on in its child, which needs
+/// a moment to notice.
 fn check_abandoned(directory: &Directory, id: &str) -> Result<(), Error> {
-    match directory.try_lock()? {
-        Some(_) => Ok(()),
-        None => Err(Error::new(format!("container {id} is being created")).kind(ErrorKind::State)),
+    let deadline = Instant::now() + CHILD_PATIENCE;
+    while directory.try_lock()?.is_none() {
+        if Instant::now() > deadline {
+            return Err(Error::new(format!("container {id} is being created")).kind(ErrorKind::State));
+        }
+        sleep(Duration::from_millis(5));
     }
+    Ok(())
 }
 
 /// Removes the leftovers of a container whose init is dead.

@@ -11,7 +11,7 @@ use super::create::{CONFIG, announce, kill_and_reap, log_plan};
 use super::directory::Directory;
 use super::kill::open_init;
 use super::record::Record;
-use super::{Created, ExecOptions};
+use super::{Created, ExecOptions, oom};
 use crate::args::Args;
 use crate::cgroup::Cgroup;
 use crate::host::Host;
@@ -61,11 +61,11 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     let target = Target { pid: record.init_process_pid };
     let plan = plan::exec(&spec, &options.process, target, &host, &args)?;
     log_plan(&plan);
-    let cgroup = if options.cgroups.is_empty() {
-        Cgroup::open_for_exec(&record.cgroup_paths, Pid::from_raw(record.init_process_pid))?
-    } else {
-        record.cgroup()?.below(&options.cgroups)?
+    let cgroup = match options.cgroups.is_empty() {
+        true => Cgroup::open_for_exec(&record.cgroup_paths, Pid::from_raw(record.init_process_pid))?,
+        false => record.cgroup()?.below(&options.cgroups)?,
     };
+    let oom_kills = oom::kills(&record.cgroup_paths);
     let request = Request {
         plan: &plan,
         rootfs: None,
@@ -75,7 +75,11 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
         stdio: options.stdio,
         console: options.console,
     };
-    let launched = launch(request, &mut |at| answer(&at, &record, &spec, init.as_fd()))?;
+    let launched = launch(request, &mut |at| answer(&at, &record, &spec, init.as_fd()));
+    let launched = launched.map_err(|e| match oom::kills(&record.cgroup_paths) > oom_kills {
+        true => Error::new("possibly OOM-killed").because(e),
+        false => e,
+    })?;
     let created =
         Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify: None };
     if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket) {

@@ -13,6 +13,7 @@ mod id;
 mod kill;
 mod list;
 mod notify;
+mod oom;
 mod pause;
 mod pid_file;
 mod proc_stat;

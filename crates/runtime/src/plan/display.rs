@@ -5,62 +5,12 @@ use std::fmt::{self, Display, Formatter};
 
 use sys::mount::{SetAttr, attr, propagation};
 
+use super::capability::names as capabilities;
 use super::namespace::{name, names};
 use super::{
     Barrier, Bind, Device, IdMapping, IdMaps, Mount, Open, Plan, Propagation, Range, RootSource, Source,
     Step, Tree,
 };
-
-/// Names of the capabilities, by number (linux/capability.h).
-const CAPABILITIES: [&str; 41] = [
-    "chown",
-    "dac_override",
-    "dac_read_search",
-    "fowner",
-    "fsetid",
-    "kill",
-    "setgid",
-    "setuid",
-    "setpcap",
-    "linux_immutable",
-    "net_bind_service",
-    "net_broadcast",
-    "net_admin",
-    "net_raw",
-    "ipc_lock",
-    "ipc_owner",
-    "sys_module",
-    "sys_rawio",
-    "sys_chroot",
-    "sys_ptrace",
-    "sys_pacct",
-    "sys_admin",
-    "sys_boot",
-    "sys_nice",
-    "sys_resource",
-    "sys_time",
-    "sys_tty_config",
-    "mknod",
-    "lease",
-    "audit_write",
-    "audit_control",
-    "setfcap",
-    "mac_override",
-    "mac_admin",
-    "syslog",
-    "wake_alarm",
-    "block_suspend",
-    "audit_read",
-    "perfmon",
-    "bpf",
-    "checkpoint_restore",
-];
-
-pub(super) fn capabilities(set: u64) -> String {
-    let named = |(number, name): (usize, &&'static str)| (set & 1 << number != 0).then_some(*name);
-    let names: Vec<_> = CAPABILITIES.iter().enumerate().filter_map(named).collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(",") }
-}
 
 fn text(bytes: &CStr) -> std::borrow::Cow<'_, str> {
     bytes.to_string_lossy()

@@ -3,12 +3,13 @@
 use std::ffi::CString;
 
 use oci::runtime::{
-    Capabilities as CapabilitySet, Capability, IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    Capabilities as CapabilitySet, IOPriorityClass, LinuxSchedulerFlag, LinuxSchedulerPolicy,
     MemoryPolicyFlagType, MemoryPolicyModeType, PosixRlimit, PosixRlimitType, Process,
 };
 use sys::clone::namespace::USER;
 use sys::process::{Capabilities, Scheduling};
 
+use super::capability::capability_number;
 use super::{Identity, Limit, Planner, Step, c_string, invalid};
 use crate::Error;
 
@@ -252,7 +253,7 @@ impl Planner<'_> {
         if let Some(sets) = sets {
             let missing = all(sets.bounding()) | all(sets.permitted()) & !available;
             if missing & !available != 0 {
-                let names = super::display::capabilities(missing & !available);
+                let names = super::capability::names(missing & !available);
                 let warning =
                     format!("process.capabilities: ignoring unknown or unavailable capabilities: {names}");
                 self.plan.warnings.push(warning);
@@ -385,54 +386,6 @@ fn cpu_list(at: &str, text: &str) -> Result<Vec<u64>, Error> {
         (first..=last).for_each(|n| words[n as usize / 64] |= 1 << (n % 64));
     }
     Ok(words)
-}
-
-/// The kernel's number of a capability (linux/capability.h).
-pub fn capability_number(capability: Capability) -> u8 {
-    use Capability as C;
-    match capability {
-        C::Chown => 0,
-        C::DacOverride => 1,
-        C::DacReadSearch => 2,
-        C::Fowner => 3,
-        C::Fsetid => 4,
-        C::Kill => 5,
-        C::Setgid => 6,
-        C::Setuid => 7,
-        C::Setpcap => 8,
-        C::LinuxImmutable => 9,
-        C::NetBindService => 10,
-        C::NetBroadcast => 11,
-        C::NetAdmin => 12,
-        C::NetRaw => 13,
-        C::IpcLock => 14,
-        C::IpcOwner => 15,
-        C::SysModule => 16,
-        C::SysRawio => 17,
-        C::SysChroot => 18,
-        C::SysPtrace => 19,
-        C::SysPacct => 20,
-        C::SysAdmin => 21,
-        C::SysBoot => 22,
-        C::SysNice => 23,
-        C::SysResource => 24,
-        C::SysTime => 25,
-        C::SysTtyConfig => 26,
-        C::Mknod => 27,
-        C::Lease => 28,
-        C::AuditWrite => 29,
-        C::AuditControl => 30,
-        C::Setfcap => 31,
-        C::MacOverride => 32,
-        C::MacAdmin => 33,
-        C::Syslog => 34,
-        C::WakeAlarm => 35,
-        C::BlockSuspend => 36,
-        C::AuditRead => 37,
-        C::Perfmon => 38,
-        C::Bpf => 39,
-        C::CheckpointRestore => 40,
-    }
 }
 
 #[cfg(test)]

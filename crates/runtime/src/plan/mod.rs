@@ -4,6 +4,7 @@
 //! when it can be planned. `Display` of [`Plan`] is the dry run and the golden files; `Display` of [`Step`] is what an
 //! error or the debug log says about it.
 
+mod capability;
 mod device;
 mod display;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use oci::runtime::LinuxSeccomp;
 
-pub use identity::capability_number;
+pub use capability::capability_number;
 pub use join::{HookKind, Target, exec, hook};
 pub use option::known as known_mount_options;
 pub use step::{

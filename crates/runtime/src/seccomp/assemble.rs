@@ -5,7 +5,7 @@
 //! conditions is what the kernel's cache of always-allowed calls can follow (kernel/seccomp.c,
 //! seccomp_is_const_allow), so that for most calls the program does not run at all.
 
-use super::abi::{Abi, X32_BIT};
+use super::abi::{ARM_PRIVATE, Abi, X32_BIT};
 use super::rules::{Action, Condition, ENOSYS, KILL_THREAD, Operator, Rules, Verdict};
 use oci::runtime::Arch;
 use std::collections::BTreeMap;
@@ -87,6 +87,7 @@ fn fill(ranges: &mut Ranges, rules: &Rules, abi: &Abi) {
         ranges.entry(number + 1).or_insert(after);
         ranges.insert(number, Leaf { verdict, wide: abi.wide });
     }
+    const { assert!(ARM_PRIVATE < X32_BIT) };
     match (abi.arch, end) {
         // Unless x32 fills this in, its calls are of an ABI that the profile does not have. A tracer skips a call
         // by making its number -1: that must not kill.
