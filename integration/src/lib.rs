@@ -8,6 +8,7 @@ pub mod host;
 pub mod image;
 pub mod leaks;
 pub mod registry;
+pub mod stage;
 pub mod tree;
 pub mod world;
 

@@ -20,7 +20,8 @@ pub const MAX_CONFIG: u64 = 16 << 20;
 pub fn load(path: &Path) -> Result<Spec, Error> {
     let fail = |e| Error::new(format!("open {path:?}")).because(e);
     let file = File::open(path).map_err(fail)?;
-    let mut json = Vec::new();
+    // Room for a usual one, or it would be read in many small pieces.
+    let mut json = Vec::with_capacity(32 << 10);
     file.take(MAX_CONFIG + 1).read_to_end(&mut json).map_err(fail)?;
     if json.len() as u64 > MAX_CONFIG {
         return Err(

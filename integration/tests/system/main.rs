@@ -4,8 +4,10 @@ mod attacks;
 mod bad_input;
 mod bundle;
 mod clients;
+mod commands;
 mod crash;
 mod demo;
+mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
@@ -19,6 +21,8 @@ fn main() {
         bad_input::CASES,
         bundle::CASES,
         lifecycle::CASES,
+        foreground::CASES,
+        commands::CASES,
         resources::CASES,
         clients::CASES,
         attacks::CASES,

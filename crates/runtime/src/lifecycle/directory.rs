@@ -94,7 +94,8 @@ impl Directory {
             Err(Errno::ENOENT) => return Ok(None),
             Err(e) => return Err(fail(e.into())),
         };
-        let mut content = Vec::new();
+        // Room for a usual one, or it would be read in many small pieces.
+        let mut content = Vec::with_capacity(16 << 10);
         file.take(MAX_FILE + 1).read_to_end(&mut content).map_err(fail)?;
         if content.len() as u64 > MAX_FILE {
             return Err(Error::new(format!("read {:?}: longer than {MAX_FILE} bytes", self.path.join(name))));
