@@ -61,7 +61,7 @@ pub fn run(
         Err(error) => {
             // The first error is the one to tell; what cannot be undone now is for the next command.
             let _ = end_runtime(engine, &making.id);
-            let _ = destroy(engine, &making.id, making.record.as_ref(), true, lock);
+            let _ = destroy(engine, &making.id, making.record.as_ref(), true, &store, lock);
             return Err(error);
         }
     };
@@ -73,7 +73,7 @@ pub fn run(
     let status = status?;
     if options.rm {
         ended?;
-        destroy(engine, &making.id, making.record.as_ref(), true, lock)?;
+        destroy(engine, &making.id, making.record.as_ref(), true, &store, lock)?;
     } else {
         Exit {
             finished: time::now(),

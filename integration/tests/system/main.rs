@@ -4,6 +4,7 @@ mod attacks;
 mod bad_input;
 mod bundle;
 mod clients;
+mod containers;
 mod crash;
 mod demo;
 mod hostile_images;
@@ -16,6 +17,7 @@ fn main() {
     let cases = [
         demo::CASES,
         run::CASES,
+        containers::CASES,
         bad_input::CASES,
         bundle::CASES,
         lifecycle::CASES,
