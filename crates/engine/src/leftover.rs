@@ -51,7 +51,7 @@ fn bury(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
     end_orphan(engine, id)?;
     remove_cgroup(id)?;
     if kept.is_none() {
-        return destroy(engine, id, record.as_ref(), true, lock);
+        return destroy(engine, id, record.as_ref(), true, &Store::open(&engine.root)?, lock);
     }
     if Exit::read(&dir)?.is_none() {
         let error = "rcr was killed while the container ran".to_owned();
@@ -66,6 +66,7 @@ pub(crate) fn destroy(
     id: &str,
     record: Option<&Record>,
     volumes: bool,
+    store: &Store,
     lock: Lock,
 ) -> Result<(), Error> {
     let dir = engine.container(id);
@@ -81,7 +82,7 @@ pub(crate) fn destroy(
     // Without its record it exists no more, wherever this is killed.
     place::remove_file(&dir.join(RECORD))?;
     tree::remove(&dir).map_err(Error::io(format!("remove {dir:?}")))?;
-    Store::open(&engine.root)?.unpin(id)?;
+    store.unpin(id)?;
     lock.finish()
 }
 

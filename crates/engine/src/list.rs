@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use runtime::lifecycle;
+use store::Store;
 
 use crate::leftover::{destroy, enter};
 use crate::lock::Lock;
@@ -100,7 +101,7 @@ pub fn remove(engine: &Engine, container: &str, options: RemoveOptions) -> Resul
                     Err(Error::NoSuchContainer(container.to_owned()))
                 };
             }
-            destroy(engine, &id, record.as_ref(), options.volumes, lock)?;
+            destroy(engine, &id, record.as_ref(), options.volumes, &Store::open(&engine.root)?, lock)?;
             return Ok(id);
         }
         if !options.force {

@@ -53,7 +53,7 @@ pub(crate) fn claim(engine: &Engine, wanted: Option<&str>, id: &str) -> Result<S
 
 /// Gives a name back, if `id` has it.
 pub(crate) fn release(engine: &Engine, name: &str, id: &str) -> Result<(), Error> {
-    if is_name(name) && owner(engine, name).as_deref() == Some(id) {
+    if is_name(name) && owner(engine, name).is_some_and(|owner| id.starts_with(&owner)) {
         crate::place::remove_file(&engine.names().join(name))?;
     }
     Ok(())
@@ -71,15 +71,12 @@ pub(crate) fn release_all(engine: &Engine, id: &str) -> Result<(), Error> {
 /// ID of the container that has this name, this ID, or an ID that begins so.
 pub(crate) fn resolve(engine: &Engine, wanted: &str) -> Result<String, Error> {
     let none = || Error::NoSuchContainer(wanted.chars().take(300).collect());
-    if is_name(wanted)
-        && let Some(id) = owner(engine, wanted)
-    {
-        return Ok(id);
-    }
-    if wanted.is_empty() || !wanted.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+    let named = if is_name(wanted) { owner(engine, wanted) } else { None };
+    let start = named.as_deref().unwrap_or(wanted);
+    if !is_hex(start) {
         return Err(none());
     }
-    let mut found = ids(engine)?.into_iter().filter(|id| id.starts_with(wanted));
+    let mut found = ids(engine)?.into_iter().filter(|id| id.starts_with(start));
     match (found.next(), found.next()) {
         (Some(id), None) => Ok(id),
         (Some(_), Some(_)) => Err(Error::Ambiguous(wanted.to_owned())),
@@ -106,19 +103,26 @@ pub(crate) fn records(engine: &Engine) -> Result<Vec<Record>, Error> {
 
 /// Could it be an ID?
 pub(crate) fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64 && is_hex(text)
 }
 
-/// ID of the container that has claimed `name`.
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// How much of the ID the link of a name holds: ext4 keeps up to 59 bytes in the inode and wants a block for more.
+const LINKED: usize = 48;
+
+/// Beginning of the ID of the container that has claimed `name`.
 fn owner(engine: &Engine, name: &str) -> Option<String> {
     let id = fs::read_link(engine.names().join(name)).ok()?.into_os_string().into_string().ok()?;
-    is_id(&id).then_some(id)
+    (id.len() == LINKED && is_hex(&id)).then_some(id)
 }
 
 /// Makes the link; `false` if the name is taken.
 fn link(engine: &Engine, name: &str, id: &str) -> Result<bool, Error> {
     let path = engine.names().join(name);
-    match symlink(id, &path) {
+    match symlink(&id[..LINKED], &path) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(Error::io(format!("link {path:?}"))(e)),
@@ -166,6 +170,7 @@ mod tests {
         let (_dir, engine) = engine();
         let (a, b) = (new_id().unwrap(), new_id().unwrap());
         assert!(is_id(&a) && a != b);
+        std::fs::create_dir(engine.container(&a)).unwrap();
         assert_eq!(claim(&engine, Some("web"), &a).unwrap(), "web");
         let said = claim(&engine, Some("web"), &b).unwrap_err().to_string();
         assert!(said.contains("\"web\" is already in use") && said.contains(short(&a)), "{said}");

@@ -11,7 +11,7 @@
 //!     hosts hostname resolv.conf init     bound into it
 //!   container-locks/ID      there while a process makes, runs or removes the container, which holds a lock on it;
 //!                           without the lock that process was killed, and the next command cleans up
-//!   container-names/NAME    symbolic link whose target is the ID: making it is what claims the name
+//!   container-names/NAME    symbolic link to the beginning of the ID: making it is what claims the name
 //!   volumes/NAME/_data      contents of a volume; anonymous ones have 64 hex digits for a name
 //! RUNROOT/containers/ID/    the runtime's state of a running container
 //! ```

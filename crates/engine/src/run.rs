@@ -40,6 +40,9 @@ pub fn run(
     events: &(dyn Fn(Event) + Sync),
     cancel: &AtomicBool,
 ) -> Result<ExitStatus, Error> {
+    // First of all, because it begins the program anew: the container must not get at its file (CVE-2019-5736).
+    let what = "protect rcr's program file from the container".to_owned();
+    runtime::seal::seal().map_err(|source| Error::Runtime { what, source })?;
     enter(engine)?;
     if options.tty {
         attach::check_terminal(options.interactive)?;
@@ -61,7 +64,7 @@ pub fn run(
         Err(error) => {
             // The first error is the one to tell; what cannot be undone now is for the next command.
             let _ = end_runtime(engine, &making.id);
-            let _ = destroy(engine, &making.id, making.record.as_ref(), true, lock);
+            let _ = destroy(engine, &making.id, making.record.as_ref(), true, &store, lock);
             return Err(error);
         }
     };
@@ -73,7 +76,7 @@ pub fn run(
     let status = status?;
     if options.rm {
         ended?;
-        destroy(engine, &making.id, making.record.as_ref(), true, lock)?;
+        destroy(engine, &making.id, making.record.as_ref(), true, &store, lock)?;
     } else {
         Exit {
             finished: time::now(),

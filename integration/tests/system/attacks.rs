@@ -2,14 +2,14 @@
 //! reach anything outside. The row names (RT-…) are those of the project's catalogue of attacks.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use harness::bundle::Bundle;
 use harness::canary::Canary;
 use harness::host::Need::{Path as File, Program, Root};
-use harness::image::sha256;
+use harness::image::{busybox_layout, sha256};
 use harness::leaks::{Snapshot, assert_none_since};
 use harness::world::{World, binary, fails, ok, say};
 use harness::{Case, cases};
@@ -36,6 +36,7 @@ pub(crate) const CASES: &[Case] = cases!("attacks":
     a_failing_hook_rolls_everything_back [Root, BUSYBOX],
     a_swapped_mount_destination_stays_inside [Root, BUSYBOX],
     set_user_id_programs_refuse_to_run [Root, Program("setpriv")],
+    rcr_runs_containers_from_a_copy_nobody_can_write [Root, BUSYBOX],
 );
 
 /// Runs a bundle that must be refused (exit 1, none of the script's output) or stay harmless, and checks the canary.
@@ -434,4 +435,24 @@ fn set_user_id_programs_refuse_to_run() {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(arguments);
         fails(&mut command, 1, &["refuses", "set-user-ID"]);
     }
+}
+
+fn rcr_runs_containers_from_a_copy_nobody_can_write() {
+    // CVE-2019-5736 (RT-01) for `rcr run`: its program file, seen from a process, is not the host's.
+    let world = World::new();
+    let image = busybox_layout(&world.path().join("layout"), json!({ "Env": ["PATH=/bin"] }));
+    let mut command = world.rcr();
+    command.args(["run", "--rm", &image, "sleep", "60"]).stdin(Stdio::null());
+    let mut child = command.spawn().expect("rcr starts");
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let running = format!("/proc/{}/exe", child.id());
+    let (copy, original) = (fs::metadata(&running), fs::metadata(binary("rcr")).expect("it is there"));
+    let written = fs::OpenOptions::new().append(true).open(&running).map(drop);
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    let copy = copy.expect("it runs");
+    assert_ne!((copy.dev(), copy.ino()), (original.dev(), original.ino()), "it runs from the host's file");
+    let error = written.expect_err("the program file can be written").raw_os_error();
+    assert!(matches!(error, Some(nix::libc::EROFS | nix::libc::ETXTBSY | nix::libc::EPERM)), "{error:?}");
+    ok(world.rcr().args(["ps", "-aq"]));
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod bundle;
 mod clients;
 mod commands;
+mod containers;
 mod crash;
 mod demo;
 mod foreground;
@@ -18,6 +19,7 @@ fn main() {
     let cases = [
         demo::CASES,
         run::CASES,
+        containers::CASES,
         bad_input::CASES,
         bundle::CASES,
         lifecycle::CASES,

@@ -5,6 +5,7 @@ terminal.py COMMAND [ARG...], with one step per line on standard input:
   send TEXT      type TEXT and Return
   key HEX        type the byte
   resize ROWS COLUMNS
+  hangup         take the terminal away
 Then waits for the end and exits with the command's code (128+N for a signal). What the command printed goes to
 standard output. Exit code 99: a text never came.
 """
@@ -53,6 +54,9 @@ for step in steps:
         # What was typed before must have been read, or the byte comes while the shell still edits its line.
         time.sleep(0.5)
         os.write(master, bytes.fromhex(rest))
+    elif verb == "hangup":
+        os.close(master)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 127)
     elif verb == "resize":
         winsize(master, *map(int, rest.split()))
     else:
