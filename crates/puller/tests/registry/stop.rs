@@ -33,7 +33,7 @@ fn cancelled(server: &Server, change: impl FnOnce(&mut puller::Request)) -> (Out
 fn ends_soon(server: &Server, change: impl FnOnce(&mut puller::Request)) -> Outcome {
     let (outcome, late) = cancelled(server, change);
     assert!(matches!(outcome.bad(&["interrupted"]), Error::Cancelled));
-    assert!(late < Duration::from_millis(900), "{late:?}");
+    assert!(late < Duration::from_secs(1), "{late:?}");
     outcome
 }
 
@@ -119,7 +119,7 @@ fn an_interrupt_ends_the_wait_for_another_process() {
         });
         let outcome = run_into(&request(&format!("{}/{REPO}:v1", server.host())), sink, &cancel);
         outcome.bad(&["interrupted"]);
-        assert!(outcome.took < Duration::from_millis(900));
+        assert!(outcome.took < Duration::from_millis(1200));
     });
 }
 
