@@ -116,9 +116,9 @@ fn volumes_start_with_the_images_files_and_outlive_containers() {
     let out = ok(&mut run(&world, &["--rm", "-v", "keep:/data:ro", &image, "cat", "/data/seed"]));
     assert_eq!(out, "from the image\nkept", "a named volume is filled once and stays");
     assert!(volumes.join("keep/_data/seed").exists() && count() == 1);
-    ok(&mut run(&world, &["--name", "v", &image, "true"]));
+    ok(&mut run(&world, &["--name", "vol", &image, "true"]));
     assert_eq!(count(), 2);
-    ok(world.rcr().args(["rm", "-v", "v"]));
+    ok(world.rcr().args(["rm", "-v", "vol"]));
     assert_eq!(count(), 1, "rm -v takes the anonymous volume and no other");
     assert_no_container(&world);
 }
@@ -292,6 +292,8 @@ fn an_init_never_reaches_the_hosts_dev() {
     let (world, image) = world();
     let dev = world.path().join("dev");
     fs::create_dir(&dev).expect("writable");
+    // Without it the runtime cannot mask files.
+    ok(Command::new("mknod").arg(dev.join("null")).args(["c", "1", "3"]));
     let bind = format!("{}:/dev", dev.display());
     let flags = ["--rm", "--init", "-v", &bind, &image, "sh", "-c", "cat /proc/1/comm; exit 3"];
     let said = say(&mut run(&world, &flags));
