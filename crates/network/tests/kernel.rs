@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
 use network::{
-    Attachment, Bridged, Driver, Network, Protocol, Published, Subnet, Table, Wishes, connect, set_up,
+    Attachment, Bridged, Driver, Network, Protocol, Published, Subnet, Table, Wishes, connect, set_up_bridge,
 };
 use sys::clone::{namespace, setns, unshare};
 use sys::rtnetlink::{End, Kind, Netlink, Route};
@@ -26,13 +26,20 @@ const WISHES: Wishes = Wishes { default_route: true, hairpin: true };
 fn main() -> std::process::ExitCode {
     type Test = (&'static str, fn(), Option<&'static str>);
     let root = if nix::unistd::geteuid().is_root() { None } else { Some("root") };
-    let tests: [Test; 9] = [
+    let has_nft = std::process::Command::new("nft").arg("--version").output().is_ok();
+    let nft = if has_nft { None } else { Some("nft") };
+    let tests: [Test; 10] = [
         ("containers_reach_each_other_and_the_outside", containers_reach_each_other_and_the_outside, root),
         ("published_ports_are_reached_from_everywhere", published_ports_are_reached_from_everywhere, root),
         ("a_port_on_one_address_is_on_that_one_only", a_port_on_one_address_is_on_that_one_only, root),
         ("what_is_not_published_is_not_reached", what_is_not_published_is_not_reached, root),
         ("internal_networks_are_internal", internal_networks_are_internal, root),
         ("loopback_of_the_host_is_not_reached", loopback_of_the_host_is_not_reached, root),
+        (
+            "a_firewall_that_drops_is_opened_for_the_bridge_alone",
+            a_firewall_that_drops_is_opened,
+            root.or(nft),
+        ),
         ("making_it_twice_changes_nothing", making_it_twice_changes_nothing, root),
         ("macvlan_joins_the_wire", || joins_the_wire(Driver::Macvlan), root.or_else(|| lacks("macvlan"))),
         ("ipvlan_joins_the_wire", || joins_the_wire(Driver::Ipvlan), root.or_else(|| lacks("ipvlan"))),
@@ -145,7 +152,7 @@ impl World {
             netlink.give(link.index, ip(HOST[1]), 64).unwrap();
             network::switch_on_forwarding(true).unwrap();
             if network.driver == Driver::Bridge {
-                set_up(&netlink, &network).unwrap();
+                set_up_bridge(&netlink, &network).unwrap();
             }
             Table::open(TABLE).unwrap().set(&[bridged(&network)]).unwrap();
         });
@@ -335,6 +342,46 @@ fn loopback_of_the_host_is_not_reached() {
     assert!(one.reach(&server, address).is_err());
 }
 
+/// As docker leaves the host: `iptables -P FORWARD DROP`, here in nft's words.
+fn a_firewall_that_drops_is_opened() {
+    let world = World::with_two(network(false));
+    world.publish(0, &both(8080));
+    let nft = |words: &str| {
+        let out = std::process::Command::new("nft").arg(words).output().unwrap();
+        assert!(out.status.success(), "{words}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    world.host.run(|| {
+        for family in ["ip", "ip6"] {
+            nft(&format!("add table {family} filter"));
+            let base = "type filter hook forward priority 0; policy drop;";
+            nft(&format!("add chain {family} filter FORWARD {{ {base} }}"));
+            nft(&format!("add rule {family} filter FORWARD counter"));
+        }
+    });
+    let before = world.host.run(|| nft("list table ip filter"));
+    let (server, _) = world.containers[0].0.listen("0.0.0.0:80".parse().unwrap());
+    let (outside, _) = world.other.listen((ip(OTHER[0]), 7).into());
+    assert!(world.other.reach(&server, (ip(HOST[0]), 8080).into()).is_err());
+    assert!(world.containers[0].0.reach(&outside, (ip(OTHER[0]), 7).into()).is_err());
+    world.host.run(|| {
+        let opened = network::open_firewalls_for(TABLE, "rcr0").unwrap();
+        assert_eq!(opened, ["filter FORWARD", "filter FORWARD"]);
+        assert!(network::open_firewalls_for(TABLE, "rcr0").unwrap().is_empty(), "once is enough");
+    });
+    assert!(world.other.reach(&server, (ip(HOST[0]), 8080).into()).is_ok());
+    assert!(world.containers[0].0.reach(&outside, (ip(OTHER[0]), 7).into()).is_ok());
+    let (hidden, _) = world.containers[0].0.listen((ip("10.5.0.2"), 81).into());
+    assert!(world.other.reach(&hidden, (ip("10.5.0.2"), 81).into()).is_err(), "not more than before");
+    world.host.run(|| {
+        network::close_firewalls_for(TABLE, "rcr0").unwrap();
+        let uncounted = |text: &str| text.lines().filter(|l| !l.contains("counter")).collect::<String>();
+        let after = nft("list table ip filter");
+        assert_eq!(uncounted(&after), uncounted(&before), "somebody else's table is as it was");
+        assert!(!after.contains("rcr0"), "{after}");
+    });
+}
+
 fn making_it_twice_changes_nothing() {
     let mut world = World::with_two(network(false));
     world.publish(0, &both(8080));
@@ -343,7 +390,7 @@ fn making_it_twice_changes_nothing() {
         let netlink = Netlink::open().unwrap();
         let table = Table::open(TABLE).unwrap();
         let before = netlink.link("rcr0").unwrap();
-        assert_eq!(set_up(&netlink, &network).unwrap(), before.index);
+        assert_eq!(set_up_bridge(&netlink, &network).unwrap(), before.index);
         table.set(&[bridged(&network)]).unwrap();
         assert_eq!(netlink.link("rcr0").unwrap(), before);
         assert_eq!(table.published().unwrap().len(), 4, "published ports stay");
