@@ -59,12 +59,24 @@ impl Attachment {
                 }
                 Driver::Macvlan | Driver::Ipvlan => String::new(),
             },
-            mac: mac(&format!("{container}{number}")),
+            mac: wire_address(&addresses).unwrap_or_else(|| mac(&format!("{container}{number}"))),
             addresses,
             gateways: if internal { Vec::new() } else { gateways.collect() },
             aliases: Vec::new(),
         }
     }
+}
+
+/// Follows from the IPv4 address, so that whoever has talked to its last owner does not send packets to the wrong place
+/// until it forgets.
+fn wire_address(addresses: &[(IpAddr, u8)]) -> Option<[u8; 6]> {
+    addresses.iter().find_map(|(ip, _)| match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            Some([0x02, 0x72, a, b, c, d])
+        }
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// What a container wants of one of its networks.

@@ -80,6 +80,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// There is no such network.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::NotFound(_))
+    }
+
     /// For `map_err` of a call about links.
     pub(crate) fn link(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let what = what.into();

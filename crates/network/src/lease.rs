@@ -75,6 +75,19 @@ impl Leases {
         }
     }
 
+    /// Gives back all that `owner` has.
+    ///
+    /// # Errors
+    /// The directory cannot be read or changed.
+    pub fn give_back_all(&self, owner: &str) -> Result<(), Error> {
+        for (address, by) in self.list()? {
+            if by == owner {
+                self.give_back(address, owner)?;
+            }
+        }
+        Ok(())
+    }
+
     /// All addresses and who has them.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ pub use firewall::{close_for as close_firewalls_for, open_for as open_firewalls_
 pub use forwarding::switch_on as switch_on_forwarding;
 pub use hostname::{Hostname, ParseHostnameError};
 pub use lease::Leases;
-pub use mode::{Mode, ParseModeError};
+pub use mode::{Join, Mode, ParseModeError, parse_mac};
 pub use network::{Driver, Network, Subnet};
 pub use networks::{DEFAULT, Networks, NewNetwork};
 pub use port::{Held, PortRequest, Protocol, Published, hold};

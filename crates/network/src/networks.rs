@@ -273,7 +273,8 @@ impl Networks {
                 internal: network.internal,
             })
             .collect();
-        Ok(table.set(&bridged)?)
+        if bridged.is_empty() { table.remove()? } else { table.set(&bridged)? }
+        Ok(())
     }
 
     /// What is in use: the net, whether it is that of a network, and whose.

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use oci::runtime::{Hooks, LinuxResources};
 
+use super::Connect;
 use super::create::Design;
 use super::directory::Directory;
 use super::hooks::{of_kind, pid_inside, run_inside, start_container};
@@ -22,13 +23,17 @@ pub(crate) struct Barriers<'a> {
     pub(crate) directory: &'a Directory,
     pub(crate) record: &'a mut Record,
     pub(crate) devices_set: bool,
+    pub(crate) connect: Option<Connect<'a>>,
 }
 
 impl Barriers<'_> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
             Barrier::IdMap => Ok(()),
-            Barrier::Cgroup => self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources)),
+            Barrier::Cgroup => {
+                self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources))?;
+                self.connect(at.pid)
+            }
             Barrier::RuntimeHooks => {
                 // nvidia's prestart hook adds device rules of its own: ours must be there before and never after.
                 self.set_devices()?;
@@ -58,6 +63,11 @@ impl Barriers<'_> {
                 start_container(self.record, spec, host, args)
             }
         }
+    }
+
+    fn connect(&self, pid: i32) -> Result<(), Error> {
+        let Some(Connect(connect)) = self.connect else { return Ok(()) };
+        connect(pid).map_err(|e| Error::new("connect the container's network").because(e))
     }
 
     fn resources(&self) -> Option<&LinuxResources> {
