@@ -273,7 +273,11 @@ impl Networks {
                 internal: network.internal,
             })
             .collect();
-        if bridged.is_empty() { table.remove()? } else { table.set(&bridged)? }
+        if bridged.is_empty() {
+            table.remove()?
+        } else {
+            table.set(&bridged)?
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
+mod network;
 mod resources;
 mod run;
 
@@ -19,6 +20,7 @@ fn main() {
     let cases = [
         demo::CASES,
         run::CASES,
+        network::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,
