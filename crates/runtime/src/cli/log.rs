@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tracing::field::{Field, Visit};
-use tracing::span;
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, span};
 
 use super::flags::Parsed;
 use super::global;
@@ -23,10 +24,12 @@ pub(crate) struct Log {
     /// `None` is standard error.
     file: Option<Arc<File>>,
     json: bool,
+    /// Also what only `--debug` shows.
+    debug: bool,
 }
 
 impl Log {
-    /// Opens what the global flags ask for; with `--debug` the events of this process go there too.
+    /// Opens what the global flags ask for. Warnings of this process go there too, and with `--debug` all its events.
     pub(crate) fn open(before: &Parsed, after: &Parsed) -> Result<Log, Error> {
         let json = match global::value(before, after, "log-format").unwrap_or(OsStr::new("")).to_str() {
             Some("" | "text") => false,
@@ -42,11 +45,10 @@ impl Log {
                 Some(Arc::new(file.map_err(|e| Error::new(format!("open log {path:?}")).because(e))?))
             }
         };
-        let log = Log { file, json };
-        if global::value(before, after, "debug").is_some_and(|v| v == "true") {
-            // The only one who sets it is this function, called once.
-            let _ = tracing::subscriber::set_global_default(log.clone());
-        }
+        let debug = global::value(before, after, "debug").is_some_and(|v| v == "true");
+        let log = Log { file, json, debug };
+        // The only one who sets it is this function, called once.
+        let _ = tracing::subscriber::set_global_default(log.clone());
         Ok(log)
     }
 
@@ -77,13 +79,22 @@ impl Log {
 /// Events become lines; spans are not used here.
 impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        !metadata.is_span()
+        !metadata.is_span() && (self.debug || *metadata.level() <= Level::WARN)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(if self.debug { LevelFilter::TRACE } else { LevelFilter::WARN })
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
         let mut message = Message(String::new());
         event.record(&mut message);
-        self.line(&event.metadata().level().as_str().to_lowercase(), &message.0);
+        let level = match *event.metadata().level() {
+            // logrus spells it out.
+            Level::WARN => "warning".to_owned(),
+            level => level.as_str().to_lowercase(),
+        };
+        self.line(&level, &message.0);
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
