@@ -9,7 +9,7 @@ use oci::runtime::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Spec};
 
 /// What a change amounts to.
 #[derive(Debug, Clone, PartialEq)]
@@ -309,6 +309,20 @@ pub(crate) fn warn_of_ignored(resources: &LinuxResources) {
     }
 }
 
+/// `"pids": {}` says nothing, but oci-spec reads a limit of 0 from it, with which nobody may fork.
+pub(crate) fn without_empty_pids(mut spec: Spec, json: &[u8]) -> Spec {
+    let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
+    if let Some(resources) = resources
+        && resources.pids().is_some_and(|pids| pids.limit() == 0)
+    {
+        let document: Value = serde_json::from_slice(json).unwrap_or_default();
+        if !document["linux"]["resources"]["pids"]["limit"].is_number() {
+            resources.set_pids(None);
+        }
+    }
+    spec
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,6 +436,16 @@ mod tests {
             assert_eq!(parse(json.as_bytes()).unwrap(), LinuxResources::default(), "{json}");
         }
         assert_eq!(parse(br#"{"pids": {"limit": 0}}"#).unwrap().pids().unwrap().limit(), 0);
+    }
+
+    #[test]
+    fn only_a_pids_limit_that_is_there_limits() {
+        for (pids, limit) in [("{}", None), (r#"{"limit":0}"#, Some(0)), (r#"{"limit":-1}"#, Some(-1))] {
+            let json = format!(r#"{{"ociVersion":"1.0.2","linux":{{"resources":{{"pids":{pids}}}}}}}"#);
+            let spec = crate::spec::parse(json.as_bytes()).unwrap();
+            let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
+            assert_eq!(resources.pids().map(|p| p.limit()), limit, "{pids}");
+        }
     }
 
     #[test]

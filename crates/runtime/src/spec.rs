@@ -40,7 +40,7 @@ pub fn parse(json: &[u8]) -> Result<Spec, Error> {
     let error = match serde_path_to_error::deserialize(&mut reader) {
         Ok(spec) => {
             reader.end().map_err(|e| Error::new("config").kind(ErrorKind::Invalid).because(e))?;
-            return Ok(without_empty_pids(spec, json));
+            return Ok(crate::resources::without_empty_pids(spec, json));
         }
         Err(error) => error,
     };
@@ -52,20 +52,6 @@ pub fn parse(json: &[u8]) -> Result<Spec, Error> {
     }
     let path = error.path().to_string();
     Err(Error::new(path).kind(ErrorKind::Invalid).because(error.into_inner()))
-}
-
-/// `"pids": {}` says nothing, but oci-spec reads a limit of 0 from it, with which nobody may fork.
-fn without_empty_pids(mut spec: Spec, json: &[u8]) -> Spec {
-    let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
-    if let Some(resources) = resources
-        && resources.pids().is_some_and(|pids| pids.limit() == 0)
-    {
-        let document: Value = serde_json::from_slice(json).unwrap_or_default();
-        if !document["linux"]["resources"]["pids"]["limit"].is_number() {
-            resources.set_pids(None);
-        }
-    }
-    spec
 }
 
 fn without_unknown_capabilities(json: &[u8]) -> Option<Spec> {
@@ -104,16 +90,6 @@ mod tests {
         assert!(format!("{error:#}").starts_with("process.user.uid: "), "{error:#}");
         assert!(parse(b"{} x").is_err());
         assert!(parse(b"").is_err());
-    }
-
-    #[test]
-    fn only_a_pids_limit_that_is_there_limits() {
-        for (pids, limit) in [("{}", None), (r#"{"limit":0}"#, Some(0)), (r#"{"limit":-1}"#, Some(-1))] {
-            let json = format!(r#"{{"ociVersion":"1.0.2","linux":{{"resources":{{"pids":{pids}}}}}}}"#);
-            let spec = parse(json.as_bytes()).unwrap();
-            let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
-            assert_eq!(resources.pids().map(|p| p.limit()), limit, "{pids}");
-        }
     }
 
     #[test]

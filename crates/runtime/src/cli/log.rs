@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
-use tracing::{Level, span};
+use tracing::span;
 
 use super::flags::Parsed;
 use super::global;
@@ -24,12 +23,11 @@ pub(crate) struct Log {
     /// `None` is standard error.
     file: Option<Arc<File>>,
     json: bool,
-    /// Also what only `--debug` shows.
     debug: bool,
 }
 
 impl Log {
-    /// Opens what the global flags ask for. Warnings of this process go there too, and with `--debug` all its events.
+    /// Opens what the global flags ask for. The warnings of this process go there too, and with `--debug` all its events.
     pub(crate) fn open(before: &Parsed, after: &Parsed) -> Result<Log, Error> {
         let json = match global::value(before, after, "log-format").unwrap_or(OsStr::new("")).to_str() {
             Some("" | "text") => false,
@@ -62,6 +60,8 @@ impl Log {
 
     fn line(&self, level: &str, message: &str) {
         let time = now_in_seconds();
+        // logrus's word for it, which those who read the log look for.
+        let level = if level == "warn" { "warning" } else { level };
         let line = if self.json {
             format!("{}\n", json!({"level": level, "msg": message, "time": time}))
         } else {
@@ -79,22 +79,13 @@ impl Log {
 /// Events become lines; spans are not used here.
 impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        !metadata.is_span() && (self.debug || *metadata.level() <= Level::WARN)
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(if self.debug { LevelFilter::TRACE } else { LevelFilter::WARN })
+        !metadata.is_span() && (self.debug || *metadata.level() <= tracing::Level::INFO)
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
         let mut message = Message(String::new());
         event.record(&mut message);
-        let level = match *event.metadata().level() {
-            // logrus spells it out.
-            Level::WARN => "warning".to_owned(),
-            level => level.as_str().to_lowercase(),
-        };
-        self.line(&level, &message.0);
+        self.line(&event.metadata().level().as_str().to_lowercase(), &message.0);
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
