@@ -18,11 +18,13 @@ pub mod launch;
 pub mod lifecycle;
 pub mod plan;
 mod prepare;
+pub mod resources;
 pub mod seal;
 pub mod seccomp;
 pub mod spec;
 pub mod spec_default;
 mod state;
+pub mod stats;
 mod stdio;
 mod time;
 

@@ -20,7 +20,7 @@ use crate::devices::{self, Rule};
 use crate::host::Host;
 use crate::launch::{Request, launch};
 use crate::plan::{self, Plan};
-use crate::{Error, ErrorKind, Spec, Status, hook, spec, time};
+use crate::{Error, ErrorKind, Spec, Status, hook, resources, spec, time};
 
 /// Name of the copy of the configuration in the state directory; `exec` and startContainer hooks go by it.
 pub(crate) const CONFIG: &str = "config.json";
@@ -95,7 +95,9 @@ impl Design {
         let linux = spec.linux().as_ref();
         let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
         let cgroup_path = CgroupPath::new(cgroups_path, options.id)?;
-        let rules = linux.and_then(|l| l.resources().as_ref()).and_then(|r| r.devices().as_deref());
+        let resources = linux.and_then(|l| l.resources().as_ref());
+        resources.inspect(|r| resources::warn_of_ignored(r));
+        let rules = resources.and_then(|r| r.devices().as_deref());
         let rules = devices::rules(rules.unwrap_or_default())?;
         Ok(Design { spec, args, host, rules, plan, cgroup_path })
     }
