@@ -24,6 +24,7 @@ pub mod spec;
 pub mod spec_default;
 mod state;
 mod stdio;
+mod systemd;
 mod time;
 
 pub use error::{Error, ErrorKind};

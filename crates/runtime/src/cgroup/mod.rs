@@ -17,6 +17,7 @@ mod setting;
 mod v1;
 mod v2;
 
+pub(crate) use devices_v1::Policy;
 pub use group::Cgroup;
 pub use hierarchy::{Hierarchies, Hierarchy, Mode, Version};
 pub use path::CgroupPath;
