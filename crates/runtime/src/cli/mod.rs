@@ -5,6 +5,8 @@
 
 mod create;
 mod delete;
+mod duration;
+mod events;
 mod exec;
 mod features;
 mod flags;
@@ -15,6 +17,7 @@ mod kill;
 mod list;
 mod listen;
 mod log;
+mod number;
 mod pause;
 mod plan;
 mod ps;
@@ -23,6 +26,7 @@ mod spec;
 mod start;
 mod state;
 mod terminal;
+mod update;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -56,6 +60,7 @@ pub(crate) struct Command {
 const COMMANDS: &[Command] = &[
     create::CREATE,
     delete::COMMAND,
+    events::COMMAND,
     exec::COMMAND,
     features::COMMAND,
     kill::COMMAND,
@@ -68,10 +73,11 @@ const COMMANDS: &[Command] = &[
     spec::COMMAND,
     start::COMMAND,
     state::COMMAND,
+    update::COMMAND,
 ];
 
 /// Commands of runc that this program does not have, so that nobody takes "no such command" for a typing error.
-const MISSING: &[&str] = &["checkpoint", "events", "restore", "update"];
+const MISSING: &[&str] = &["checkpoint", "restore"];
 
 /// Runs the command line `args` (the program's name first) and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {

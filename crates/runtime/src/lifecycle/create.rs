@@ -22,7 +22,7 @@ use crate::host::Host;
 use crate::launch::{Request, launch};
 use crate::plan::{self, Plan};
 use crate::systemd::{Draft, Unit};
-use crate::{Error, Spec, Status, hook, spec, time};
+use crate::{Error, Spec, Status, hook, resources, spec, time};
 
 /// Name of the copy of the configuration in the state directory; `exec` and startContainer hooks go by it.
 pub(crate) const CONFIG: &str = "config.json";
@@ -32,7 +32,7 @@ pub(crate) const CONFIG: &str = "config.json";
 /// On error nothing is left: no process, cgroup or state directory.
 ///
 /// # Errors
-/// A bad id or configuration ([`ErrorKind::Invalid`]), an id in use ([`ErrorKind::Exists`]), and whatever the kernel
+/// A bad id or configuration ([`crate::ErrorKind::Invalid`]), an id in use ([`crate::ErrorKind::Exists`]), and whatever the kernel
 /// refuses.
 pub fn create(options: CreateOptions<'_>) -> Result<Created, Error> {
     bring_up(options, true)
@@ -102,7 +102,9 @@ impl Design {
         args.cgroup = draft.as_ref().map(|draft| draft.path.clone());
         let plan = plan::create(&spec, &host, &args)?;
         log_plan(&plan);
-        let rules = linux.and_then(|l| l.resources().as_ref()).and_then(|r| r.devices().as_deref());
+        let resources = linux.and_then(|l| l.resources().as_ref());
+        resources.inspect(|r| resources::warn_of_ignored(r));
+        let rules = resources.and_then(|r| r.devices().as_deref());
         let rules = devices::rules(rules.unwrap_or_default())?;
         Ok(Design { spec, args, host, rules, draft, cgroup_path, plan })
     }

@@ -7,6 +7,7 @@ mod barrier;
 mod create;
 mod delete;
 mod directory;
+mod events;
 mod exec;
 mod hooks;
 mod id;
@@ -19,6 +20,7 @@ mod pid_file;
 mod proc_stat;
 mod record;
 mod start;
+mod update;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -28,12 +30,14 @@ use oci::runtime::{Process, Spec};
 
 pub use create::{create, run};
 pub use delete::delete;
+pub use events::{Event, events, stats};
 pub use exec::{exec, process};
 pub use kill::kill;
 pub use list::{Listed, list, state};
 pub use notify::Notify;
 pub use pause::{pause, processes, resume};
 pub use start::start;
+pub use update::update;
 
 use crate::{Console, Stdio};
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::bus::{Bus, escape, refusal};
+use super::place::is_slice;
 use super::property::Property;
 use super::value::Value;
 use super::wire::Target;
@@ -154,6 +155,30 @@ impl Manager {
             .map_err(|e| Error::new(format!("unable to set properties of unit {unit:?}")).because(e))
     }
 
+    /// The present values of properties of a unit that runs.
+    pub(super) fn get(&mut self, unit: &str, properties: &[Property]) -> Result<Vec<Property>, Error> {
+        let interface = if is_slice(unit) { "Slice" } else { "Scope" };
+        let interface = format!("org.freedesktop.systemd1.{interface}");
+        let path = format!("/org/freedesktop/systemd1/unit/{}", object_name(unit));
+        let target = Target { path: &path, ..PROPERTIES };
+        let fail = |e| Error::new(format!("unable to get properties of unit {unit:?}")).because(e);
+        let answer = self.bus.call(target, "GetAll", &[interface.as_str().into()]).map_err(fail)?;
+        let Some(Value::Array(_, all)) = answer.into_iter().next() else {
+            return Err(fail(Error::new("the answer is no list")));
+        };
+        let wanted = |name: &str| properties.iter().any(|p| p.name == name);
+        let entry = |entry| match entry {
+            Value::Entry(pair) => match *pair {
+                (Value::Text(name), Value::Variant(value)) if wanted(&name) => {
+                    Some(Property::new(name, *value))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        Ok(all.into_iter().filter_map(entry).collect())
+    }
+
     /// Moves a process into a unit, or into a cgroup below it (`/sub`).
     pub(super) fn attach(&mut self, unit: &str, below: &str, pid: i32) -> Result<(), Error> {
         let pids = Value::Array("u".to_owned(), vec![Value::Uint32(pid.unsigned_abs())]);
@@ -214,6 +239,14 @@ fn session_bus() -> Result<String, Error> {
                        the dbus-user-session or dbus-daemon package; note you may need to re-login";
         Error::new(message).kind(ErrorKind::Invalid)
     })
+}
+
+/// A unit's name in an object's path: all but letters and digits as `_2d`.
+fn object_name(unit: &str) -> String {
+    let plain = |at: usize, b: u8| b.is_ascii_alphabetic() || at > 0 && b.is_ascii_digit();
+    let letter =
+        |(at, b): (usize, u8)| if plain(at, b) { char::from(b).to_string() } else { format!("_{b:02x}") };
+    unit.bytes().enumerate().map(letter).collect()
 }
 
 /// `252.39-1~deb12u1`, `v245-1.fc32`, `245`.
@@ -295,6 +328,12 @@ mod tests {
         let error = format!("{:#}", Bus::open(&fake.address()).unwrap_err());
         assert!(error.contains("the bus refuses this user: \"REJECTED EXTERNAL\""), "{error}");
         assert!(Bus::open("unix:path=/no/such/bus").is_err());
+    }
+
+    #[test]
+    fn units_have_paths() {
+        assert_eq!(object_name("runc-web.scope"), "runc_2dweb_2escope");
+        assert_eq!(object_name("1-a_b.slice"), "_31_2da_5fb_2eslice");
     }
 
     #[test]

@@ -46,19 +46,32 @@ impl Unit {
         Manager::connect(self.user)?.attach(&self.name, below, pid)
     }
 
-    /// Tells systemd of other limits, before they are written to the files.
+    /// Tells systemd of other limits, then has `files` written. If they are refused, systemd gets its old values back.
+    ///
+    /// systemd comes first, because it also undoes what stands in the way: a weight ends `cpu.idle`.
     ///
     /// # Errors
-    /// A value that can't be meant; systemd's refusal.
-    pub(crate) fn limit(&self, resources: &LinuxResources, mode: Mode) -> Result<(), Error> {
+    /// A value that can't be meant; systemd's refusal; that of `files`.
+    pub(crate) fn change(
+        &self,
+        resources: &LinuxResources,
+        version: Version,
+        files: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let settings = settings(resources, version)?;
         let mut manager = Manager::connect(self.user)?;
-        let settings = settings(&property::rounded(resources), version(mode))?;
         let properties = property::of(&settings, &mut || manager.version())?;
         if properties.is_empty() {
-            return Ok(());
+            return files();
         }
         log(&self.name, &properties);
-        manager.set(&self.name, properties)
+        let before = manager.get(&self.name, &properties)?;
+        manager.set(&self.name, properties)?;
+        files().inspect_err(|_| {
+            if let Err(e) = manager.set(&self.name, before) {
+                tracing::warn!("the old properties could not be put back: {e:#}");
+            }
+        })
     }
 }
 
