@@ -42,7 +42,7 @@ impl Conversation<'_> {
             }
             match step {
                 // Done by go_ahead.
-                Step::Barrier(Barrier::IdMap) => {}
+                Step::Barrier(Barrier::IdMap | Barrier::Cgroup) => {}
                 Step::Barrier(barrier) => {
                     if *barrier == Barrier::Ready {
                         ready = true;
@@ -78,7 +78,11 @@ impl Conversation<'_> {
                 Error::new(format!("write {score} to {path} (process.oomScoreAdj)")).because(e)
             })?;
         }
-        self.ask(at, Barrier::Cgroup, None)
+        self.ask(at, Barrier::Cgroup, None)?;
+        if self.plan.steps.contains(&Step::Barrier(Barrier::Cgroup)) {
+            self.answer()?;
+        }
+        Ok(())
     }
 
     fn ask(

@@ -2,7 +2,7 @@
 //!
 //! Lists what is understood, whether or not this host has it; only `supportedFlags` asks the kernel.
 
-use crate::{plan, seccomp};
+use crate::{plan, seccomp, systemd};
 use serde_json::{Value, json};
 use sys::seccomp::{flag, knows_flag};
 
@@ -18,7 +18,7 @@ pub fn features() -> Value {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": CAPABILITIES,
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": [
@@ -49,7 +49,7 @@ pub fn features() -> Value {
         },
         "annotations": { "io.github.rcr.version": env!("CARGO_PKG_VERSION") },
         // `state` puts the bundle's path there, whatever the configuration says.
-        "potentiallyUnsafeConfigAnnotations": ["bundle"],
+        "potentiallyUnsafeConfigAnnotations": ["bundle", systemd::annotation::PREFIX],
     })
 }
 

@@ -26,6 +26,7 @@ pub mod spec_default;
 mod state;
 pub mod stats;
 mod stdio;
+mod systemd;
 mod time;
 
 pub use error::{Error, ErrorKind};

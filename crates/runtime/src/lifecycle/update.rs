@@ -7,8 +7,9 @@ use oci::runtime::{Linux, LinuxResources};
 use super::create::CONFIG;
 use super::directory::{Directory, no_such_container};
 use super::record::Record;
+use crate::cgroup::Version;
 use crate::resources::{self, Change};
-use crate::{Error, ErrorKind, Status, spec};
+use crate::{Error, ErrorKind, Status, spec, systemd};
 
 /// Changes the limits of a container to those of `given`; what is not given stays. Device rules are not changed.
 ///
@@ -45,5 +46,11 @@ pub fn update(root: &Path, id: &str, given: &LinuxResources) -> Result<(), Error
 
 /// Makes a change of resources hold for the container's cgroup, all of it or nothing.
 fn apply(record: &Record, change: &Change) -> Result<(), Error> {
-    record.cgroup()?.change(&change.write)
+    let cgroup = record.cgroup()?;
+    let Some(unit) = &record.unit else { return cgroup.change(&change.write) };
+    let resources = systemd::rounded(&change.write);
+    // systemd writes the file as soon as it knows the limit.
+    cgroup.check_memory(&resources)?;
+    let version = if record.cgroup_paths.keys().eq([""]) { Version::V2 } else { Version::V1 };
+    unit.change(&resources, version, || cgroup.change(&resources))
 }

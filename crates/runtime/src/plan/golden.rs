@@ -33,6 +33,8 @@ struct ArgSetting {
     preserve_fds: u32,
     listen_fds: u32,
     rootfs_given: bool,
+    /// Where systemd will put it.
+    systemd_cgroup: Option<PathBuf>,
     await_start: bool,
     parent_death_signal: Option<i32>,
 }
@@ -66,6 +68,7 @@ fn plan(spec: &Spec, setting: Setting) -> Result<Plan, Error> {
         pseudo_mounts: setting.pseudo_mounts,
         cgroups: hierarchies(&setting.cgroups),
     };
+    let placed_by_systemd = setting.args.systemd_cgroup.is_some();
     let args = Args {
         id: "web".to_owned(),
         bundle: PathBuf::from("/bundle"),
@@ -74,7 +77,8 @@ fn plan(spec: &Spec, setting: Setting) -> Result<Plan, Error> {
         preserve_fds: setting.args.preserve_fds,
         listen_fds: setting.args.listen_fds,
         rootfs_given: setting.args.rootfs_given,
-        cgroup: None,
+        cgroup: setting.args.systemd_cgroup.map(|path| CgroupPath::new(Some(&path), "web").unwrap()),
+        placed_by_systemd,
         await_start: setting.args.await_start,
         parent_death_signal: setting.args.parent_death_signal,
     };

@@ -167,7 +167,10 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "must be set"))?;
     let mut planner = Planner::new(spec, host, args)?;
     planner.check_rootless()?;
-    planner.steps.extend([Step::JoinCgroups, Step::Session]);
+    if !args.placed_by_systemd {
+        planner.steps.push(Step::JoinCgroups);
+    }
+    planner.steps.push(Step::Session);
     // Again at the end: becoming the user clears it.
     planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;

@@ -11,8 +11,8 @@ use sys::process::{Capabilities, Scheduling};
 pub enum Barrier {
     /// Answered by the launcher: uid_map, gid_map, setgroups ([`super::Plan::id_maps`]).
     IdMap,
-    /// The process exists and is in its cgroups, or about to join them: apply the limits. No step waits for this; the
-    /// caller is asked at once, and [`Barrier::Ready`] comes after it.
+    /// The process exists and is in its cgroups, or about to join them: apply the limits. The caller is asked at once.
+    /// A step waits for this only where systemd puts the process into its cgroup; else [`Barrier::Ready`] comes after it.
     Cgroup,
     /// prestart and createRuntime hooks: mounts are made, the root is not entered yet.
     RuntimeHooks,
