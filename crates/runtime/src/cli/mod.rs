@@ -3,6 +3,7 @@
 //! Each command is a file with its [`Command`] entry and its `run`. Policy lives in [`crate::lifecycle`]; here are
 //! arguments, printing, logging and the foreground process's terminal and signals.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod exec;
@@ -18,6 +19,7 @@ mod log;
 mod pause;
 mod plan;
 mod ps;
+mod restore;
 mod signal;
 mod spec;
 mod start;
@@ -54,6 +56,7 @@ pub(crate) struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    checkpoint::COMMAND,
     create::CREATE,
     delete::COMMAND,
     exec::COMMAND,
@@ -63,6 +66,7 @@ const COMMANDS: &[Command] = &[
     pause::PAUSE,
     plan::COMMAND,
     ps::COMMAND,
+    restore::COMMAND,
     pause::RESUME,
     create::RUN,
     spec::COMMAND,
@@ -71,7 +75,7 @@ const COMMANDS: &[Command] = &[
 ];
 
 /// Commands of runc that this program does not have, so that nobody takes "no such command" for a typing error.
-const MISSING: &[&str] = &["checkpoint", "events", "restore", "update"];
+const MISSING: &[&str] = &["events", "update"];
 
 /// Runs the command line `args` (the program's name first) and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {

@@ -72,6 +72,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
         cgroup: cgroup.v2_dir(),
         v1_tasks: cgroup.v1_tasks()?,
         exec_fifo: None,
+        kept: Vec::new(),
         stdio: options.stdio,
         console: options.console,
     };

@@ -4,6 +4,7 @@
 //! starts a thread, prints, or keeps a handle between calls: what is known about a container is its state directory.
 
 mod barrier;
+mod checkpoint;
 mod create;
 mod delete;
 mod directory;
@@ -18,6 +19,7 @@ mod pause;
 mod pid_file;
 mod proc_stat;
 mod record;
+mod restore;
 mod start;
 
 use std::collections::BTreeMap;
@@ -26,6 +28,7 @@ use std::path::Path;
 
 use oci::runtime::{Process, Spec};
 
+pub use checkpoint::checkpoint;
 pub use create::{create, run};
 pub use delete::delete;
 pub use exec::{exec, process};
@@ -33,6 +36,7 @@ pub use kill::kill;
 pub use list::{Listed, list, state};
 pub use notify::Notify;
 pub use pause::{pause, processes, resume};
+pub use restore::restore;
 pub use start::start;
 
 use crate::{Console, Stdio};
