@@ -11,8 +11,12 @@ pub enum Need {
     Program(&'static str),
     /// A file or directory, named.
     Path(&'static str),
+    /// cgroup v2, alone on /sys/fs/cgroup or beside v1 hierarchies.
+    Cgroup2,
     /// cgroup v2 as the only hierarchy, mounted on /sys/fs/cgroup.
     PureCgroup2,
+    /// systemd as process 1.
+    Systemd,
     /// A file system type in /proc/filesystems, named.
     FileSystem(&'static str),
 }
@@ -23,10 +27,19 @@ pub fn missing(need: Need) -> Option<&'static str> {
         Need::Root => (nix::unistd::geteuid().is_root(), "root"),
         Need::Program(name) => (program(name), name),
         Need::Path(path) => (Path::new(path).exists(), path),
-        Need::PureCgroup2 => (Path::new("/sys/fs/cgroup/cgroup.controllers").exists(), "pure cgroup v2"),
+        Need::Cgroup2 => (unified().is_some(), "cgroup v2"),
+        Need::PureCgroup2 => (unified() == Some(Path::new("/sys/fs/cgroup")), "pure cgroup v2"),
+        // sd_booted(3).
+        Need::Systemd => (Path::new("/run/systemd/system").exists(), "systemd"),
         Need::FileSystem(name) => (file_system(name), name),
     };
     (!there).then_some(name)
+}
+
+/// Where cgroup v2 is mounted.
+pub fn unified() -> Option<&'static Path> {
+    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+    places.into_iter().find(|place| place.join("cgroup.controllers").exists())
 }
 
 fn program(name: &str) -> bool {
