@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use harness::bundle::Bundle;
-use harness::host::{missing, unified};
 use harness::host::Need::{Cgroup2, Path as FileNeed, Program, PureCgroup2, Root};
+use harness::host::{missing, unified};
 use harness::world::{Said, ok, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};

@@ -301,6 +301,7 @@ pub(super) fn find_errors(log: impl Read) -> Option<String> {
             // The container chose some of the words.
             let clean: String = error.trim().chars().filter(|c| !c.is_control()).take(MAX_QUOTE).collect();
             if !clean.ends_with("FAILED.") {
+                let clean = clean.trim_end_matches('.').to_owned();
                 if first.is_none() {
                     first = Some(clean);
                 } else {

@@ -13,6 +13,9 @@ mod rpc;
 mod swrk;
 mod wire;
 
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
 use nix::unistd::geteuid;
 
 pub use options::{CgroupsMode, Wishes};
@@ -84,7 +87,11 @@ pub(crate) fn require_feature(feature: Feature) -> Result<(), Error> {
 pub fn works() -> bool {
     let check = || -> Result<bool, Error> {
         require_root("criu")?;
-        Ok(Criu::alone()?.ask(&request(Kind::Check, None, None), &mut |_, _| Ok(()))?.success)
+        // It wants to be somewhere, and leaves nothing there.
+        let anywhere = File::open("/").map_err(|e| Error::new("open /").because(e))?;
+        let mut options = rpc::Options::default();
+        options.number(rpc::Opt::ImagesDirFd, anywhere.as_raw_fd());
+        Ok(Criu::alone()?.ask(&request(Kind::Check, Some(&options), None), &mut |_, _| Ok(()))?.success)
     };
     check().unwrap_or(false)
 }
