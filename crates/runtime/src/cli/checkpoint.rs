@@ -6,7 +6,7 @@ use super::flags::{Flag, Parsed};
 use super::global::{Global, absolute};
 use super::{Command, id_of, invalid};
 use crate::criu::{CgroupsMode, Wishes};
-use crate::{Error, lifecycle};
+use crate::{Error, ErrorKind, lifecycle};
 
 /// Where images are when no flag says so, in the working directory.
 const DEFAULT_IMAGES: &str = "checkpoint";
@@ -76,7 +76,10 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
     lifecycle::checkpoint(&global.root, &id, &wishes)?;
     if !wishes.leave_running && !wishes.pre_dump {
         // The checkpoint is whole: what is left of the container is no reason to call it a failure.
-        if let Err(e) = lifecycle::delete(&global.root, &id, false) {
+        // And whoever ran it in the foreground may be deleting it at this moment.
+        if let Err(e) = lifecycle::delete(&global.root, &id, false)
+            && e.what() != ErrorKind::NotFound
+        {
             eprintln!("the container is checkpointed, but not deleted: {e:#}");
         }
     }

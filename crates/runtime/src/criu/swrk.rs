@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sys::wait::Ended;
 
@@ -22,7 +23,10 @@ const MAX_MESSAGE: usize = 64 << 10;
 /// Longest piece of criu's output that is searched for errors, in bytes.
 const MAX_OUTPUT: u64 = 64 << 10;
 
-/// A criu that waits for orders. Dropped, it is killed.
+/// How long it may take to end when nobody has orders for it any more, in milliseconds.
+const PATIENCE: u16 = 10_000;
+
+/// A criu that waits for orders. Dropped, it has to end.
 #[derive(Debug)]
 pub(crate) struct Criu {
     socket: Option<OwnedFd>,
@@ -145,11 +149,16 @@ impl Criu {
 
 impl Drop for Criu {
     fn drop(&mut self) {
-        if !self.reaped {
-            // Both fail only for a process that is gone already.
-            let _ = sys::pidfd::signal(self.process.pidfd.as_fd(), nix::libc::SIGKILL);
-            let _ = sys::wait::wait(self.process.pidfd.as_fd());
+        if self.reaped {
+            return;
         }
+        // Without the socket it ends by itself; killed, it could not put right what it began.
+        drop(self.socket.take());
+        let pidfd = self.process.pidfd.as_fd();
+        // All fail only for a process that is gone already.
+        let _ = poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], PollTimeout::from(PATIENCE));
+        let _ = sys::pidfd::signal(pidfd, nix::libc::SIGKILL);
+        let _ = sys::wait::wait(pidfd);
     }
 }
 

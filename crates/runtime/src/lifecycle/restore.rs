@@ -144,24 +144,11 @@ impl Restore<'_> {
             events.hear(notification, fd)
         });
         let Events { kept, init, .. } = events;
-        let result = answer.and_then(|response| {
-            if !response.success {
-                return Err(criu::failure(
-                    Kind::Restore,
-                    &response,
-                    None,
-                    Some((self.images, criu::RESTORE_LOG)),
-                ));
+        let result = answer.and_then(move |response| {
+            if response.success && criu.end()? {
+                return Ok(());
             }
-            if !criu.end()? {
-                return Err(criu::failure(
-                    Kind::Restore,
-                    &response,
-                    None,
-                    Some((self.images, criu::RESTORE_LOG)),
-                ));
-            }
-            Ok(())
+            Err(criu::failure(Kind::Restore, &response, None, Some((self.images, criu::RESTORE_LOG))))
         });
         match (result, init) {
             (Ok(()), Some((pid, pidfd))) => Ok(Created { pid, pidfd, console: kept, notify: None }),
@@ -210,6 +197,7 @@ impl Events<'_> {
     fn hear(&mut self, notification: &Notification, fd: Option<OwnedFd>) -> Result<(), Error> {
         // criu's moments: criu.org/Action_scripts.
         if notification.is("setup-namespaces") {
+            self.meet(notification.pid)?;
             if self.has_own(LinuxNamespaceType::Network) {
                 loopback_of(notification.pid)?;
             }
@@ -217,9 +205,7 @@ impl Events<'_> {
         }
         if notification.is("post-restore") {
             let pid = notification.pid;
-            let pidfd =
-                sys::pidfd::open(pid).map_err(|e| Error::new(format!("open process {pid}")).because(e))?;
-            self.init = Some((pid, pidfd));
+            self.meet(pid)?;
             self.remember_time(pid)?;
             return self.barriers.ready(pid);
         }
@@ -227,6 +213,13 @@ impl Events<'_> {
             let master = fd.ok_or_else(|| Error::new("criu sent no terminal"))?;
             return self.pass_on(master);
         }
+        Ok(())
+    }
+
+    /// Gets hold of the init, which is a child of this process.
+    fn meet(&mut self, pid: i32) -> Result<(), Error> {
+        let fail = |e| Error::new(format!("open process {pid}")).because(e);
+        self.init = Some((pid, sys::pidfd::open(pid).map_err(fail)?));
         Ok(())
     }
 
