@@ -1,6 +1,8 @@
 //! What this host has. A test names its needs; a lack is shown in the list of tests and counts as ignored.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 /// Something that a test can't do without and a host may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub enum Need {
     PureCgroup2,
     /// systemd as process 1.
     Systemd,
+    /// A criu that finds nothing missing on this kernel (`criu check`, asked once).
+    Criu,
     /// A file system type in /proc/filesystems, named.
     FileSystem(&'static str),
 }
@@ -31,10 +35,16 @@ pub fn missing(need: Need) -> Option<&'static str> {
         Need::PureCgroup2 => (unified() == Some(Path::new("/sys/fs/cgroup")), "pure cgroup v2"),
         // sd_booted(3).
         Need::Systemd => (Path::new("/run/systemd/system").exists(), "systemd"),
+        Need::Criu => (*CRIU, "a criu that works on this kernel"),
         Need::FileSystem(name) => (file_system(name), name),
     };
     (!there).then_some(name)
 }
+
+static CRIU: LazyLock<bool> = LazyLock::new(|| {
+    let check = Command::new("criu").arg("check").stdin(Stdio::null()).output();
+    check.is_ok_and(|output| output.status.success())
+});
 
 /// Where cgroup v2 is mounted.
 pub fn unified() -> Option<&'static Path> {

@@ -271,7 +271,7 @@ fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) 
 }
 
 /// Switches off `\n` → `\r\n`.
-fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
     let mut modes = tcgetattr(terminal)?;
     modes.output_flags &= !OutputFlags::ONLCR;
     tcsetattr(terminal, SetArg::TCSANOW, &modes)

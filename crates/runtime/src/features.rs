@@ -1,8 +1,9 @@
 //! What this binary can do, as `rcr-runtime features` prints it (runtime-spec, features.md).
 //!
-//! Lists what is understood, whether or not this host has it; only `supportedFlags` asks the kernel.
+//! Lists what is understood, whether or not this host has it; only `supportedFlags` asks the kernel, and whether there
+//! can be checkpoints criu does.
 
-use crate::{plan, seccomp, systemd};
+use crate::{criu, plan, seccomp, systemd};
 use serde_json::{Value, json};
 use sys::seccomp::{flag, knows_flag};
 
@@ -47,9 +48,14 @@ pub fn features() -> Value {
             "mountExtensions": { "idmap": &yes },
             "netDevices": &no,
         },
-        "annotations": { "io.github.rcr.version": env!("CARGO_PKG_VERSION") },
-        // `state` puts the bundle's path there, whatever the configuration says.
-        "potentiallyUnsafeConfigAnnotations": ["bundle", systemd::annotation::PREFIX],
+        "annotations": {
+            "io.github.rcr.version": env!("CARGO_PKG_VERSION"),
+            // The name by which runc's callers know it. Text, as all annotations are.
+            "org.opencontainers.runc.checkpoint.enabled": criu::works().to_string(),
+        },
+        // `state` puts the bundle's path there, whatever the configuration says; the others reach systemd and name a
+        // file that criu reads, which can have it run programs.
+        "potentiallyUnsafeConfigAnnotations": ["bundle", systemd::annotation::PREFIX, criu::CONFIG_ANNOTATION],
     })
 }
 

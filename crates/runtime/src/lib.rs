@@ -7,6 +7,7 @@ pub mod args;
 pub mod cgroup;
 mod child;
 pub mod cli;
+pub mod criu;
 pub mod devices;
 mod drive;
 mod error;

@@ -3,6 +3,7 @@
 mod attacks;
 mod bad_input;
 mod bundle;
+mod checkpoint;
 mod clients;
 mod commands;
 mod containers;
@@ -26,6 +27,7 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        checkpoint::CASES,
         clients::CASES,
         attacks::CASES,
         hostile_images::CASES,

@@ -3,6 +3,7 @@
 //! Each command is a file with its [`Command`] entry and its `run`. Policy lives in [`crate::lifecycle`]; here are
 //! arguments, printing, logging and the foreground process's terminal and signals.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod duration;
@@ -21,6 +22,7 @@ mod number;
 mod pause;
 mod plan;
 mod ps;
+mod restore;
 mod signal;
 mod spec;
 mod start;
@@ -58,6 +60,7 @@ pub(crate) struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    checkpoint::COMMAND,
     create::CREATE,
     delete::COMMAND,
     events::COMMAND,
@@ -68,6 +71,7 @@ const COMMANDS: &[Command] = &[
     pause::PAUSE,
     plan::COMMAND,
     ps::COMMAND,
+    restore::COMMAND,
     pause::RESUME,
     create::RUN,
     spec::COMMAND,
@@ -77,7 +81,7 @@ const COMMANDS: &[Command] = &[
 ];
 
 /// Commands of runc that this program does not have, so that nobody takes "no such command" for a typing error.
-const MISSING: &[&str] = &["checkpoint", "restore"];
+const MISSING: &[&str] = &[];
 
 /// Runs the command line `args` (the program's name first) and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {

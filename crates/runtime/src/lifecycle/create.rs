@@ -35,7 +35,7 @@ pub(crate) const CONFIG: &str = "config.json";
 /// A bad id or configuration ([`crate::ErrorKind::Invalid`]), an id in use ([`crate::ErrorKind::Exists`]), and whatever the kernel
 /// refuses.
 pub fn create(options: CreateOptions<'_>) -> Result<Created, Error> {
-    bring_up(options, true)
+    bring_up(options, true, start_init)
 }
 
 /// Creates a container and starts its process at once: [`create`] and [`super::start`] in one, without the waiting
@@ -44,7 +44,7 @@ pub fn create(options: CreateOptions<'_>) -> Result<Created, Error> {
 /// # Errors
 /// As [`create`] and [`super::start`]; nothing is left.
 pub fn run(options: CreateOptions<'_>) -> Result<Created, Error> {
-    bring_up(options, false)
+    bring_up(options, false, start_init)
 }
 
 /// All that is known of a container before anything is made.
@@ -57,7 +57,7 @@ pub(crate) struct Design {
     /// The unit that systemd shall start around it.
     pub(crate) draft: Option<Draft>,
     pub(crate) cgroup_path: CgroupPath,
-    plan: Plan,
+    pub(crate) plan: Plan,
 }
 
 impl Design {
@@ -138,14 +138,25 @@ impl Design {
     }
 }
 
-fn bring_up(mut options: CreateOptions<'_>, await_start: bool) -> Result<Created, Error> {
+/// Makes a container's state directory and cgroup, and has `start` make its init. On error nothing is left.
+pub(crate) fn bring_up<'a>(
+    mut options: CreateOptions<'a>,
+    await_start: bool,
+    start: impl FnOnce(
+        CreateOptions<'a>,
+        &Design,
+        &OnceCell<Cgroup>,
+        &Directory,
+        &mut Record,
+    ) -> Result<Created, Error>,
+) -> Result<Created, Error> {
     let design = Design::new(&mut options, await_start)?;
     let mut record = design.record()?;
     // From here on there is something to take back.
     let directory = Directory::create(options.root, options.id)?;
     // A delete meanwhile can tell this from what a killed create left behind.
     let _lock = directory.lock()?;
-    let result = build(options, &design, &directory, &mut record);
+    let result = build(options, &design, &directory, &mut record, start);
     if result.is_err() {
         // The first error is the one to tell; what cannot be removed is found by `list` and `delete`.
         let _ = directory.remove();
@@ -155,11 +166,18 @@ fn bring_up(mut options: CreateOptions<'_>, await_start: bool) -> Result<Created
     result
 }
 
-fn build(
-    options: CreateOptions<'_>,
+fn build<'a>(
+    options: CreateOptions<'a>,
     design: &Design,
     directory: &Directory,
     record: &mut Record,
+    start: impl FnOnce(
+        CreateOptions<'a>,
+        &Design,
+        &OnceCell<Cgroup>,
+        &Directory,
+        &mut Record,
+    ) -> Result<Created, Error>,
 ) -> Result<Created, Error> {
     let config = serde_json::to_vec(&design.spec).map_err(|e| Error::new("write config.json").because(e))?;
     directory.write(CONFIG, &config)?;
@@ -183,7 +201,7 @@ fn build(
         }
         Some(_) => Cgroup::open(&record.cgroup_paths)?.check_empty()?,
     }
-    let result = start_init(options, design, &cgroup, directory, record);
+    let result = start(options, design, &cgroup, directory, record);
     result.map_err(|e| {
         // Without one, systemd did not start the unit, or stopped it again.
         let Some(cgroup) = cgroup.get() else { return e };
@@ -227,6 +245,7 @@ fn start_init(
         cgroup: cgroup.get().and_then(Cgroup::v2_dir),
         v1_tasks: cgroup.get().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?,
         exec_fifo: fifo.as_ref().map(AsFd::as_fd),
+        kept: Vec::new(),
         stdio: options.stdio,
         console: options.console,
     };

@@ -75,6 +75,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
         cgroup: if attach.is_some() { None } else { cgroup.v2_dir() },
         v1_tasks: cgroup.v1_tasks()?,
         exec_fifo: None,
+        kept: Vec::new(),
         stdio: options.stdio,
         console: options.console,
     };

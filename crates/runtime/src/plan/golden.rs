@@ -100,20 +100,32 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../spec-fixtures")
 }
 
+/// The fixtures that have a file of this name.
+pub(crate) fn fixtures_with(file: &str) -> Vec<PathBuf> {
+    let mut names: Vec<_> = std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    names.retain(|dir| dir.join(file).exists());
+    names
+}
+
+/// The configuration of a fixture, and its plan.
+pub(crate) fn made_by(dir: &Path) -> (Spec, Plan) {
+    let spec = crate::spec::load(&dir.join("config.json")).unwrap();
+    let setting = match std::fs::read(dir.join("setting.json")) {
+        Ok(json) => serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{dir:?}: {e}")),
+        Err(_) => Setting::default(),
+    };
+    let plan = plan(&spec, setting).unwrap_or_else(|e| panic!("{dir:?}: {e:#}"));
+    (spec, plan)
+}
+
 #[test]
 fn golden_plans() {
     let mut wrong = Vec::new();
     let mut count = 0;
-    let mut names: Vec<_> = std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().path()).collect();
-    names.sort();
-    for dir in names.into_iter().filter(|dir| dir.join("config.json").exists()) {
+    for dir in fixtures_with("config.json") {
         count += 1;
-        let spec = crate::spec::load(&dir.join("config.json")).unwrap();
-        let setting = match std::fs::read(dir.join("setting.json")) {
-            Ok(json) => serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{dir:?}: {e}")),
-            Err(_) => Setting::default(),
-        };
-        let got = plan(&spec, setting).unwrap_or_else(|e| panic!("{dir:?}: {e:#}")).to_string();
+        let got = made_by(&dir).1.to_string();
         let path = dir.join("plan.txt");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &got).unwrap();

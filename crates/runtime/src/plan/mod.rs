@@ -5,10 +5,11 @@
 //! error or the debug log says about it.
 
 mod capability;
+mod criu;
 mod device;
 mod display;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 mod identity;
 mod join;
 mod mount;
@@ -25,6 +26,7 @@ use std::os::unix::ffi::OsStrExt;
 use oci::runtime::LinuxSeccomp;
 
 pub use capability::capability_number;
+pub(crate) use criu::{criu, criu_in};
 pub use join::{HookKind, Target, exec, hook};
 pub use option::known as known_mount_options;
 pub use step::{

@@ -222,6 +222,8 @@ pub enum Step {
     PrivateParent(Vec<CString>),
     /// Attach the root file system.
     Root(Root),
+    /// Make a place where a directory is going to be mounted, as mounting there would.
+    MountPoint(Place),
     /// Mount a new file system.
     Mount(Box<Mount>),
     /// Bind a file or directory.
@@ -249,6 +251,8 @@ pub enum Step {
         /// Mount points of procfs and sysfs of the host to unmount before, lest they stay reachable.
         cover: Vec<CString>,
     },
+    /// Unmount what was attached at this path, with all below it.
+    Detach(CString),
     /// Only chroot(2).
     Chroot,
     /// Change the propagation of the new root.
@@ -297,6 +301,8 @@ pub enum Step {
     Seccomp,
     /// Close descriptors from this one on at execve.
     CloseOnExec(u32),
+    /// Keep the descriptors that the caller gave ([`crate::launch::Request::kept`]) open at execve.
+    Keep,
     /// Give the standard streams to this user, as far as that is possible.
     StdioOwner(u32),
     /// Look up HOME of this user in /etc/passwd.
