@@ -10,6 +10,7 @@ use sys::clone::Cloned;
 
 use crate::child::fail::{Doing, LOG_MAX, Message};
 use crate::launch::At;
+use crate::net_device::Moved;
 use crate::plan::{Barrier, Plan, Step};
 use crate::{Error, ErrorKind, idmap};
 
@@ -23,6 +24,8 @@ pub(crate) struct Conversation<'a> {
     pub(crate) kept: Option<OwnedFd>,
     /// The one that is kept leaves line ends alone ([`crate::Console::Relay`]).
     pub(crate) relay: bool,
+    /// Network devices that go home when the launch fails.
+    pub(crate) moved: Option<Moved>,
 }
 
 impl Conversation<'_> {
@@ -43,6 +46,11 @@ impl Conversation<'_> {
             match step {
                 // Done by go_ahead.
                 Step::Barrier(Barrier::IdMap) => {}
+                Step::Barrier(Barrier::NetDevices) => {
+                    let devices = &self.plan.net_devices;
+                    self.moved = Some(Moved::into_namespace_of(self.process.pid, devices)?);
+                    self.answer()?;
+                }
                 Step::Barrier(barrier) => {
                     if *barrier == Barrier::Ready {
                         ready = true;

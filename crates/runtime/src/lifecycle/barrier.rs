@@ -27,8 +27,12 @@ pub(crate) struct Barriers<'a> {
 impl Barriers<'_> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
-            Barrier::IdMap => Ok(()),
-            Barrier::Cgroup => self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources)),
+            Barrier::IdMap | Barrier::NetDevices => Ok(()),
+            Barrier::Cgroup => {
+                self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources))?;
+                let own = self.record.resctrl.as_ref().is_some_and(|group| group.own);
+                self.design.plan.resctrl.as_ref().map_or(Ok(()), |entry| entry.enter(own, at.pid))
+            }
             Barrier::RuntimeHooks => {
                 // nvidia's prestart hook adds device rules of its own: ours must be there before and never after.
                 self.set_devices()?;

@@ -20,6 +20,7 @@ use crate::devices::{self, Rule};
 use crate::host::Host;
 use crate::launch::{Request, launch};
 use crate::plan::{self, Plan};
+use crate::resctrl::{Entry, Group};
 use crate::{Error, ErrorKind, Spec, Status, hook, spec, time};
 
 /// Name of the copy of the configuration in the state directory; `exec` and startContainer hooks go by it.
@@ -52,7 +53,7 @@ pub(crate) struct Design {
     pub(crate) args: Args,
     pub(crate) host: Host,
     pub(crate) rules: Vec<Rule>,
-    plan: Plan,
+    pub(crate) plan: Plan,
     cgroup_path: CgroupPath,
 }
 
@@ -87,9 +88,7 @@ impl Design {
             parent_death_signal: options.parent_death_signal,
         };
         let mut host = Host::detect()?;
-        if args.no_pivot {
-            host.detect_pseudo_mounts()?;
-        }
+        host.detect_for(&spec, args.no_pivot)?;
         let plan = plan::create(&spec, &host, &args)?;
         log_plan(&plan);
         let linux = spec.linux().as_ref();
@@ -120,6 +119,7 @@ impl Design {
             rootfs: utf8(bundle.join(root))?,
             annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
             cgroup_paths: BTreeMap::new(),
+            resctrl: self.plan.resctrl.as_ref().map(Entry::claim),
             own_pid_namespace: namespaces
                 .iter()
                 .any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none()),
@@ -172,6 +172,7 @@ fn build(
         // Also what the container started: without a pid namespace of its own it outlives its init.
         let _ = cgroup.kill_all(nix::libc::SIGKILL);
         let _ = cgroup.remove();
+        let _ = record.resctrl.as_ref().map(Group::remove);
         if oom { Error::new("container init was OOM-killed (memory limit too low?)").because(e) } else { e }
     })
 }

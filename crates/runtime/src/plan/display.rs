@@ -11,6 +11,7 @@ use super::{
     Barrier, Bind, Device, IdMapping, IdMaps, Mount, Open, Plan, Propagation, Range, RootSource, Source,
     Step, Tree,
 };
+use crate::resctrl::Entry;
 
 fn text(bytes: &CStr) -> std::borrow::Cow<'_, str> {
     bytes.to_string_lossy()
@@ -65,6 +66,7 @@ impl Display for Barrier {
         f.write_str(match self {
             Barrier::IdMap => "id maps",
             Barrier::Cgroup => "cgroup",
+            Barrier::NetDevices => "network devices",
             Barrier::RuntimeHooks => "createRuntime hooks",
             Barrier::ContainerHooks => "createContainer hooks",
             Barrier::SeccompFd => "seccomp listener",
@@ -292,6 +294,20 @@ impl Display for IdMaps {
     }
 }
 
+impl Display for Entry {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let how = if self.must_exist { "existing " } else { "" };
+        write!(f, "join {how}resctrl group {}", self.group.dir.display())?;
+        if !self.schemata.is_empty() {
+            write!(f, " ({})", self.schemata.join(", "))?;
+        }
+        match &self.group.monitor {
+            Some(monitor) => write!(f, ", monitored by {}", monitor.display()),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for warning in &self.warnings {
@@ -318,6 +334,16 @@ impl Display for Plan {
         }
         for limit in &self.limits {
             writeln!(f, "  limit {} {} {}", limit.name, limit.soft, limit.hard)?;
+        }
+        for device in &self.net_devices {
+            write!(f, "  move network device {}", device.name)?;
+            match &device.new_name {
+                Some(name) => writeln!(f, ", as {name}")?,
+                None => writeln!(f)?,
+            }
+        }
+        if let Some(entry) = &self.resctrl {
+            writeln!(f, "  {entry}")?;
         }
         if !self.trampoline.is_empty() {
             writeln!(f, "intermediate process")?;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::cgroup::Hierarchies;
+use crate::resctrl::Resctrl;
 use oci::runtime::{Capability, Hook, Process};
 
 #[derive(Debug, Default, Deserialize)]
@@ -18,6 +19,7 @@ struct Setting {
     selinux: bool,
     missing_capabilities: Vec<Capability>,
     pseudo_mounts: Vec<PathBuf>,
+    resctrl: bool,
     cgroups: String,
     args: ArgSetting,
     exec: Option<Process>,
@@ -64,6 +66,11 @@ fn plan(spec: &Spec, setting: Setting) -> Result<Plan, Error> {
         selinux: setting.selinux,
         kcore: true,
         pseudo_mounts: setting.pseudo_mounts,
+        resctrl: setting.resctrl.then(|| Resctrl {
+            root: "/sys/fs/resctrl".into(),
+            l3: true,
+            bandwidth: true,
+        }),
         cgroups: hierarchies(&setting.cgroups),
     };
     let args = Args {

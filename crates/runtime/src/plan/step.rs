@@ -14,6 +14,8 @@ pub enum Barrier {
     /// The process exists and is in its cgroups, or about to join them: apply the limits. No step waits for this; the
     /// caller is asked at once, and [`Barrier::Ready`] comes after it.
     Cgroup,
+    /// Answered by the launcher: network devices are moved into the process's namespace ([`super::Plan::net_devices`]).
+    NetDevices,
     /// prestart and createRuntime hooks: mounts are made, the root is not entered yet.
     RuntimeHooks,
     /// createContainer hooks: the same moment; run them with [`super::hook`].
