@@ -58,7 +58,8 @@ fn recursive_words(change: SetAttr) -> Vec<String> {
     let cleared = attributes(change.clear & !attr::ATIME_MASK & !change.set)
         .into_iter()
         .map(|word| format!("no r{word}"));
-    set.chain(cleared).collect()
+    let relative = change.clear & attr::ATIME_MASK != 0 && change.set & attr::ATIME_MASK == 0;
+    set.chain(cleared).chain(relative.then(|| "rrelatime".to_owned())).collect()
 }
 
 impl Display for Barrier {
@@ -205,12 +206,21 @@ impl Display for Step {
             Step::SelinuxKeyLabel(label) => write!(f, "set selinux label {} for keys", text(label)),
             Step::NoNewPrivileges => f.write_str("set no_new_privs"),
             Step::Scheduling(s) => {
-                write!(f, "set scheduler (policy {}, nice {}, priority {})", s.policy, s.nice, s.priority)
+                write!(f, "set scheduler (policy {}, nice {}, priority {}", s.policy, s.nice, s.priority)?;
+                if s.flags != 0 {
+                    write!(f, ", flags {:#x}", s.flags)?;
+                }
+                let deadline = [s.runtime, s.deadline, s.period];
+                if deadline != [0; 3] {
+                    write!(f, ", runtime {} deadline {} period {}", s.runtime, s.deadline, s.period)?;
+                }
+                f.write_str(")")
             }
             Step::IoPriority(p) => write!(f, "set io priority (class {}, {})", p >> 13, p & 0x1fff),
             Step::Personality(persona) => write!(f, "set personality {persona:#x}"),
             Step::MemoryPolicy(mode, nodes) => write!(f, "set memory policy {mode:#x} on nodes {nodes:x?}"),
             Step::Affinity(cpus) => write!(f, "set cpu affinity {cpus:x?}"),
+            Step::EveryCpu => f.write_str("run on every cpu"),
             Step::Seccomp => f.write_str("load seccomp filter"),
             Step::CloseOnExec(first) => write!(f, "close descriptors from {first} on at exec"),
             Step::StdioOwner(uid) => write!(f, "give the standard streams to user {uid}"),

@@ -5,6 +5,7 @@
 //! error or the debug log says about it.
 
 mod capability;
+mod conduct;
 mod device;
 mod display;
 #[cfg(test)]

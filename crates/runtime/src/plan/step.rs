@@ -295,6 +295,8 @@ pub enum Step {
     MemoryPolicy(i32, Vec<u64>),
     /// sched_setaffinity(2).
     Affinity(Vec<u64>),
+    /// sched_setaffinity(2) to all CPUs, of which the cgroup's cpuset leaves those it has.
+    EveryCpu,
     /// Load the seccomp filter.
     Seccomp,
     /// Close descriptors from this one on at execve.
