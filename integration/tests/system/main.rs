@@ -12,6 +12,9 @@ mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
+mod mount_fields;
+mod net_devices;
+mod process_fields;
 mod resources;
 mod run;
 
@@ -26,6 +29,9 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        process_fields::CASES,
+        mount_fields::CASES,
+        net_devices::CASES,
         clients::CASES,
         attacks::CASES,
         hostile_images::CASES,

@@ -133,6 +133,8 @@ pub struct Root {
     pub path: CString,
     /// Whence it comes.
     pub source: RootSource,
+    /// Mounts of the host below it come into the container (a slave); otherwise it is private.
+    pub slave: bool,
 }
 
 /// Whence the root file system comes.
@@ -220,8 +222,8 @@ pub enum Step {
     },
     /// Change the propagation of all mounts, so that nothing gets back to the host.
     Propagate(Propagation),
-    /// Make the mount private that the root lies on: the first of these that is a mount point.
-    PrivateParent(Vec<CString>),
+    /// Change the propagation of the mount that the root lies on: the first of these that is a mount point.
+    PropagateParent(Propagation, Vec<CString>),
     /// Attach the root file system.
     Root(Root),
     /// Mount a new file system.
