@@ -324,12 +324,11 @@ fn a_failed_create_leaves_no_cgroup() {
 
 /// A bundle whose container has the host's /usr with perl, the one program of every Debian that makes any call.
 fn calling(calls: &str, seccomp: &Value) -> Stage {
-    let stage = Stage::new("", false, |config, dir| {
+    Stage::new("", false, |config, dir| {
         add_usr(config, dir);
         config["process"]["args"] = json!(["/usr/bin/perl", "-e", calls]);
         config["linux"]["seccomp"] = seccomp.clone();
-    });
-    stage
+    })
 }
 
 /// Perl that makes each call and prints what it said: 0 or the errno.
