@@ -4,6 +4,7 @@
 //! arguments, printing, logging and the foreground process's terminal and signals.
 
 mod checkpoint;
+mod completion;
 mod create;
 mod delete;
 mod duration;
@@ -18,6 +19,7 @@ mod kill;
 mod list;
 mod listen;
 mod log;
+mod man;
 mod number;
 mod pause;
 mod plan;
@@ -59,8 +61,12 @@ pub(crate) struct Command {
     run: fn(&Global, &Parsed) -> Result<u8, Error>,
 }
 
+/// The program's own name, whatever it is installed as.
+const NAME: &str = "rcr-runtime";
+
 const COMMANDS: &[Command] = &[
     checkpoint::COMMAND,
+    completion::COMMAND,
     create::CREATE,
     delete::COMMAND,
     events::COMMAND,
@@ -68,6 +74,7 @@ const COMMANDS: &[Command] = &[
     features::COMMAND,
     kill::COMMAND,
     list::COMMAND,
+    man::COMMAND,
     pause::PAUSE,
     plan::COMMAND,
     ps::COMMAND,
@@ -90,7 +97,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let program = args
         .next()
         .and_then(|path| Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| "rcr-runtime".to_owned());
+        .unwrap_or_else(|| NAME.to_owned());
     let mut log = Log::default();
     match dispatch(&program, args.collect(), &mut log) {
         Ok(code) => code,

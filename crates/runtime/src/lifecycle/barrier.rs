@@ -33,7 +33,7 @@ pub(crate) struct Barriers<'a> {
 impl<'a> Barriers<'a> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
-            Barrier::IdMap => Ok(()),
+            Barrier::IdMap | Barrier::NetDevices => Ok(()),
             Barrier::Cgroup => self.enter_cgroup(at.pid),
             Barrier::RuntimeHooks => self.runtime_hooks(at.pid),
             Barrier::ContainerHooks => {
@@ -58,12 +58,14 @@ impl<'a> Barriers<'a> {
         self.cgroup.get().ok_or_else(|| Error::new("the container has no cgroup yet"))
     }
 
-    /// Sets the cgroup's limits; with systemd, makes it first, around the process that waits.
+    /// Sets the limits of cgroup and resctrl group; with systemd, makes the cgroup first, around the process that waits.
     pub(crate) fn enter_cgroup(&mut self, pid: i32) -> Result<(), Error> {
         match &self.design.draft {
-            None => self.resources().map_or(Ok(()), |resources| self.cgroup()?.limit(resources)),
-            Some(draft) => self.start_unit(draft, pid),
+            None => self.resources().map_or(Ok(()), |resources| self.cgroup()?.limit(resources))?,
+            Some(draft) => self.start_unit(draft, pid)?,
         }
+        let own = self.record.resctrl.as_ref().is_some_and(|group| group.own);
+        self.design.plan.resctrl.as_ref().map_or(Ok(()), |entry| entry.enter(own, pid))
     }
 
     /// Has systemd start the unit around the process, then does in its cgroup what systemd does not.

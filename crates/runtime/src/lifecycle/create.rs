@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
 use oci::runtime::{Hooks, LinuxNamespaceType};
 
 use super::barrier::Barriers;
@@ -21,6 +20,7 @@ use crate::devices::{self, Rule};
 use crate::host::Host;
 use crate::launch::{Request, launch};
 use crate::plan::{self, Plan};
+use crate::resctrl::{Entry, Group};
 use crate::systemd::{Draft, Unit};
 use crate::{Error, Spec, Status, hook, resources, spec, time};
 
@@ -87,9 +87,7 @@ impl Design {
             parent_death_signal: options.parent_death_signal,
         };
         let mut host = Host::detect()?;
-        if args.no_pivot {
-            host.detect_pseudo_mounts()?;
-        }
+        host.detect_for(&spec, args.no_pivot)?;
         let linux = spec.linux().as_ref();
         let draft = match options.systemd_cgroup {
             true => Some(Draft::new(&spec, options.id, options.rootless, &host)?),
@@ -130,6 +128,7 @@ impl Design {
             annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
             cgroup_paths: BTreeMap::new(),
             unit: self.draft.as_ref().map(|draft| draft.unit.clone()),
+            resctrl: self.plan.resctrl.as_ref().map(Entry::claim),
             own_pid_namespace: namespaces
                 .iter()
                 .any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none()),
@@ -184,7 +183,8 @@ fn build<'a>(
     if options.notify_socket {
         notify::make_directory(directory)?;
     }
-    let rootless = options.rootless.unwrap_or_else(|| !geteuid().is_root());
+    let host = &design.host;
+    let rootless = options.rootless.unwrap_or(host.euid != 0 || host.in_user_namespace);
     // Who names a cgroup wants that one.
     let named = design.spec.linux().as_ref().is_some_and(|l| l.cgroups_path().is_some());
     let tolerate = rootless && !named;
@@ -210,6 +210,7 @@ fn build<'a>(
         let _ = cgroup.kill_all(nix::libc::SIGKILL);
         let _ = record.unit.as_ref().map(Unit::stop);
         let _ = cgroup.remove();
+        let _ = record.resctrl.as_ref().map(Group::remove);
         if oom { Error::new("container init was OOM-killed (memory limit too low?)").because(e) } else { e }
     })
 }
