@@ -1,12 +1,9 @@
 //! A container's side of a network: a link in its namespace with addresses and routes.
 
-use std::fs::File;
-use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use serde::{Deserialize, Serialize};
-use sys::clone::{namespace, setns};
 use sys::rtnetlink::{End, Kind, Netlink, Route};
 
 use crate::Error;
@@ -130,7 +127,7 @@ pub fn connect(
         "make link {} of the container on network {}",
         attachment.link, network.name
     )))?;
-    let inside = open_in(there).map_err(Error::link("enter the container's network namespace"))?;
+    let inside = Netlink::open_in(there).map_err(Error::link("enter the container's network namespace"))?;
     let configured = configure(&inside, attachment, wishes.default_route)
         .and_then(|()| settle(netlink, &inside, attachment, wishes.hairpin));
     if configured.is_err()
@@ -184,13 +181,4 @@ fn settle(netlink: &Netlink, inside: &Netlink, attachment: &Attachment, hairpin:
         }
     }
     Ok(())
-}
-
-/// A socket in another network namespace, made by going there and back.
-fn open_in(there: BorrowedFd<'_>) -> io::Result<Netlink> {
-    let here = File::open("/proc/thread-self/ns/net")?;
-    setns(there, namespace::NET)?;
-    let netlink = Netlink::open();
-    setns(here.as_fd(), namespace::NET)?;
-    netlink
 }

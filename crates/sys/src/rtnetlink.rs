@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use crate::clone::{namespace, setns};
 use crate::netlink::{Body, Socket, attribute, attributes, text};
 
 /// struct ifinfomsg, ifaddrmsg and rtmsg, in bytes.
@@ -123,6 +124,18 @@ impl Netlink {
     /// The errno of socket(2).
     pub fn open() -> io::Result<Netlink> {
         Ok(Netlink { socket: Socket::open(libc::NETLINK_ROUTE)? })
+    }
+
+    /// Opens a socket in another network namespace: this thread goes there and back.
+    ///
+    /// # Errors
+    /// The errno of setns(2) or socket(2); when the way back fails the thread has stayed there.
+    pub fn open_in(there: BorrowedFd) -> io::Result<Netlink> {
+        let here = std::fs::File::open("/proc/thread-self/ns/net")?;
+        setns(there, namespace::NET)?;
+        let netlink = Netlink::open();
+        setns(here.as_fd(), namespace::NET)?;
+        netlink
     }
 
     /// The link of this name, or alternative name.

@@ -65,7 +65,8 @@ impl Host {
     /// A container that stays, with its address on the first network.
     fn server(&self, name: &str, flags: &[&str], script: &str) -> (Child, String) {
         let all = [&["--name", name], flags].concat();
-        let child = self.run(&all, &["sh", "-c", script]).stdout(Stdio::null()).spawn().expect("rcr starts");
+        let mut child =
+            self.run(&all, &["sh", "-c", script]).stdout(Stdio::null()).spawn().expect("rcr starts");
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let found = self.inspect(name);
@@ -74,7 +75,11 @@ impl Host {
             if found["State"]["Status"] == "running" && !ip.is_empty() {
                 return (child, ip.to_owned());
             }
-            assert!(Instant::now() < deadline, "{name} never ran: {found}");
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("{name} never ran: {found}");
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
