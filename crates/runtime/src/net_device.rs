@@ -5,7 +5,7 @@
 //! as the specification wants it (config-linux.md, "Namespace Lifecycle and Container Termination").
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use sys::rtnetlink::{Link, Netlink};

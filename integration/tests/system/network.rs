@@ -68,20 +68,24 @@ impl Host {
         let mut child =
             self.run(&all, &["sh", "-c", script]).stdout(Stdio::null()).spawn().expect("rcr starts");
         let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
+        let ip = loop {
             let found = self.inspect(name);
             let networks = found["NetworkSettings"]["Networks"].as_object().cloned().unwrap_or_default();
             let ip = networks.values().next().and_then(|n| n["IPAddress"].as_str()).unwrap_or_default();
             if found["State"]["Status"] == "running" && !ip.is_empty() {
-                return (child, ip.to_owned());
+                break Some(ip.to_owned());
             }
             if Instant::now() > deadline {
-                let _ = child.kill();
-                let _ = child.wait();
-                panic!("{name} never ran: {found}");
+                break None;
             }
             std::thread::sleep(Duration::from_millis(20));
-        }
+        };
+        let Some(ip) = ip else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{name} never ran");
+        };
+        (child, ip)
     }
 
     fn inspect(&self, name: &str) -> Value {
