@@ -8,12 +8,15 @@ mod commands;
 mod containers;
 mod crash;
 mod demo;
+mod events;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
+mod processes;
 mod resources;
 mod run;
+mod update;
 
 fn main() {
     let cases = [
@@ -26,6 +29,9 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        update::CASES,
+        events::CASES,
+        processes::CASES,
         clients::CASES,
         attacks::CASES,
         hostile_images::CASES,
