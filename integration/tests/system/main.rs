@@ -12,6 +12,7 @@ mod events;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
+mod limits;
 mod merged_root;
 mod processes;
 mod resources;
@@ -29,6 +30,7 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        limits::CASES,
         update::CASES,
         events::CASES,
         processes::CASES,
