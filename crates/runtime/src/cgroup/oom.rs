@@ -1,7 +1,7 @@
 //! The kernel's OOM killer at work in a cgroup: how often it was, and being told when it is.
 
 use super::dir::{Dir, gone};
-use super::{Cgroup, Version};
+use super::Cgroup;
 use crate::Error;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -76,7 +76,6 @@ fn watch_v1(dir: &Dir) -> Result<OomWatch, Error> {
 }
 
 fn watch_v2(dir: &Dir) -> Result<OomWatch, Error> {
-    debug_assert_eq!(dir.version, Version::V2);
     let file = "memory.events";
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
         .map_err(|e| Error::new("make an inotify instance").because(e))?;
