@@ -11,16 +11,20 @@ mod container_fields;
 mod containers;
 mod crash;
 mod demo;
+mod events;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
+mod limits;
 mod merged_root;
 mod mount_fields;
 mod net_devices;
 mod network;
 mod process_fields;
+mod processes;
 mod resources;
 mod run;
+mod update;
 
 fn main() {
     let cases = [
@@ -40,6 +44,10 @@ fn main() {
         container_fields::CASES,
         mount_fields::CASES,
         net_devices::CASES,
+        limits::CASES,
+        update::CASES,
+        events::CASES,
+        processes::CASES,
         clients::CASES,
         clients::podman::CASES,
         clients::docker::CASES,
