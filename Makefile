@@ -1,6 +1,6 @@
 # An index: every target is one line and does its work elsewhere. `make demo PREFIX=DIR` keeps its state in DIR.
 CARGO ?= cargo
-export CARGO
+export CARGO BINDIR DATADIR DESTDIR
 .PHONY: demo test check integration bench install
 
 demo:        ; integration/demo                             # pull python:3.8.5-alpine and run Python in it
@@ -8,4 +8,4 @@ test:        ; integration/test                             # every test: unit, 
 check:       ; integration/check                            # what needs no root: format, lints, unit tests
 integration: ; integration/test only-integration            # the tests on a real kernel
 bench:       ; integration/bench                            # ratios to the peers, in one run
-install:     ; $(CARGO) build --release && install -Dm755 -t $(DESTDIR)$(or $(BINDIR),/usr/local/bin) target/release/rcr target/release/rcr-runtime
+install:     ; integration/install-programs                 # programs, manual pages, completions below /usr/local
