@@ -40,10 +40,8 @@ pub fn parse(json: &[u8]) -> Result<Spec, Error> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     let error = match serde_path_to_error::deserialize(&mut reader) {
         Ok(spec) => {
-            return reader
-                .end()
-                .map(|()| spec)
-                .map_err(|e| Error::new("config").kind(ErrorKind::Invalid).because(e));
+            reader.end().map_err(|e| Error::new("config").kind(ErrorKind::Invalid).because(e))?;
+            return Ok(crate::resources::without_empty_pids(spec, json));
         }
         Err(error) => error,
     };
