@@ -41,8 +41,6 @@ impl Conversation<'_> {
                 return Err(failure(self.plan, index, step, message, &log));
             }
             match step {
-                // Done by go_ahead.
-                Step::Barrier(Barrier::IdMap | Barrier::Cgroup) => {}
                 Step::Barrier(barrier) => {
                     if *barrier == Barrier::Ready {
                         ready = true;

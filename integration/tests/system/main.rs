@@ -14,6 +14,7 @@ mod lifecycle;
 mod merged_root;
 mod resources;
 mod run;
+mod systemd;
 
 fn main() {
     let cases = [
@@ -26,6 +27,7 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        systemd::CASES,
         clients::CASES,
         attacks::CASES,
         hostile_images::CASES,
