@@ -32,7 +32,8 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
     let bundle = std::fs::canonicalize(bundle)
         .map_err(|e| Error::new(format!("find bundle {bundle:?}")).because(e))?;
     let spec = spec::load(&bundle.join("config.json"))?;
-    let host = Host::detect()?;
+    let mut host = Host::detect()?;
+    host.detect_for(&spec, parsed.on("no-pivot"))?;
     let id = parsed.value("id").map_or("plan".into(), |id| id.to_string_lossy().into_owned());
     let cgroup = match global.systemd_cgroup {
         true => Some(Draft::new(&spec, &id, global.rootless, &host)?.path),

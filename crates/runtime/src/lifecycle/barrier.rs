@@ -33,20 +33,9 @@ pub(crate) struct Barriers<'a> {
 impl<'a> Barriers<'a> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
-            Barrier::IdMap => Ok(()),
-            Barrier::Cgroup => match &self.design.draft {
-                None => self.resources().map_or(Ok(()), |resources| self.cgroup()?.limit(resources)),
-                Some(draft) => self.start_unit(draft, at.pid),
-            },
-            Barrier::RuntimeHooks => {
-                // nvidia's prestart hook adds device rules of its own: ours must be there before and never after.
-                self.set_devices()?;
-                let hooks = self.record.hooks.as_ref();
-                let state = self.record.hook_state(Status::Creating, Some(at.pid));
-                #[allow(deprecated)] // the specification's word for it; still in use by everybody
-                hook::run_here("prestart", of_kind(hooks, Hooks::prestart), &state)?;
-                hook::run_here("createRuntime", of_kind(hooks, Hooks::create_runtime), &state)
-            }
+            Barrier::IdMap | Barrier::NetDevices => Ok(()),
+            Barrier::Cgroup => self.enter_cgroup(at.pid),
+            Barrier::RuntimeHooks => self.runtime_hooks(at.pid),
             Barrier::ContainerHooks => {
                 let hooks = of_kind(self.record.hooks.as_ref(), Hooks::create_container);
                 let state = self.record.hook_state(Status::Creating, Some(pid_inside(at.pid)?));
@@ -55,11 +44,7 @@ impl<'a> Barriers<'a> {
             }
             Barrier::SeccompFd => send_listener(self.record, &self.design.spec, at, Status::Creating),
             Barrier::Ready => {
-                self.set_devices()?;
-                self.record.init_process_pid = at.pid;
-                self.record.init_process_start = ProcStat::read(at.pid)?.map_or(0, |stat| stat.start_time);
-                self.record.created = time::now();
-                self.record.write(self.directory)?;
+                self.ready(at.pid)?;
                 if self.design.args.await_start {
                     return Ok(());
                 }
@@ -71,6 +56,16 @@ impl<'a> Barriers<'a> {
 
     fn cgroup(&self) -> Result<&'a Cgroup, Error> {
         self.cgroup.get().ok_or_else(|| Error::new("the container has no cgroup yet"))
+    }
+
+    /// Sets the limits of cgroup and resctrl group; with systemd, makes the cgroup first, around the process that waits.
+    pub(crate) fn enter_cgroup(&mut self, pid: i32) -> Result<(), Error> {
+        match &self.design.draft {
+            None => self.resources().map_or(Ok(()), |resources| self.cgroup()?.limit(resources))?,
+            Some(draft) => self.start_unit(draft, pid)?,
+        }
+        let own = self.record.resctrl.as_ref().is_some_and(|group| group.own);
+        self.design.plan.resctrl.as_ref().map_or(Ok(()), |entry| entry.enter(own, pid))
     }
 
     /// Has systemd start the unit around the process, then does in its cgroup what systemd does not.
@@ -96,6 +91,26 @@ impl<'a> Barriers<'a> {
 
     fn resources(&self) -> Option<&'a LinuxResources> {
         self.design.spec.linux().as_ref().and_then(|l| l.resources().as_ref())
+    }
+
+    /// The hooks of the runtime's namespaces, for an init that is being made.
+    pub(crate) fn runtime_hooks(&mut self, pid: i32) -> Result<(), Error> {
+        // nvidia's prestart hook adds device rules of its own: ours must be there before and never after.
+        self.set_devices()?;
+        let hooks = self.record.hooks.as_ref();
+        let state = self.record.hook_state(Status::Creating, Some(pid));
+        #[allow(deprecated)] // the specification's word for it; still in use by everybody
+        hook::run_here("prestart", of_kind(hooks, Hooks::prestart), &state)?;
+        hook::run_here("createRuntime", of_kind(hooks, Hooks::create_runtime), &state)
+    }
+
+    /// Records an init that is ready to run.
+    pub(crate) fn ready(&mut self, pid: i32) -> Result<(), Error> {
+        self.set_devices()?;
+        self.record.init_process_pid = pid;
+        self.record.init_process_start = ProcStat::read(pid)?.map_or(0, |stat| stat.start_time);
+        self.record.created = time::now();
+        self.record.write(self.directory)
     }
 
     /// The device rules come last, so that the mounts before them may use block devices that the container may not.

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
 use oci::runtime::{Hooks, LinuxNamespaceType};
 
 use super::barrier::Barriers;
@@ -21,6 +20,7 @@ use crate::devices::{self, Rule};
 use crate::host::Host;
 use crate::launch::{Request, launch};
 use crate::plan::{self, Plan};
+use crate::resctrl::{Entry, Group};
 use crate::systemd::{Draft, Unit};
 use crate::{Error, Spec, Status, hook, resources, spec, time};
 
@@ -35,7 +35,7 @@ pub(crate) const CONFIG: &str = "config.json";
 /// A bad id or configuration ([`crate::ErrorKind::Invalid`]), an id in use ([`crate::ErrorKind::Exists`]), and whatever the kernel
 /// refuses.
 pub fn create(options: CreateOptions<'_>) -> Result<Created, Error> {
-    bring_up(options, true)
+    bring_up(options, true, start_init)
 }
 
 /// Creates a container and starts its process at once: [`create`] and [`super::start`] in one, without the waiting
@@ -44,7 +44,7 @@ pub fn create(options: CreateOptions<'_>) -> Result<Created, Error> {
 /// # Errors
 /// As [`create`] and [`super::start`]; nothing is left.
 pub fn run(options: CreateOptions<'_>) -> Result<Created, Error> {
-    bring_up(options, false)
+    bring_up(options, false, start_init)
 }
 
 /// All that is known of a container before anything is made.
@@ -57,7 +57,7 @@ pub(crate) struct Design {
     /// The unit that systemd shall start around it.
     pub(crate) draft: Option<Draft>,
     pub(crate) cgroup_path: CgroupPath,
-    plan: Plan,
+    pub(crate) plan: Plan,
 }
 
 impl Design {
@@ -87,9 +87,7 @@ impl Design {
             parent_death_signal: options.parent_death_signal,
         };
         let mut host = Host::detect()?;
-        if args.no_pivot {
-            host.detect_pseudo_mounts()?;
-        }
+        host.detect_for(&spec, args.no_pivot)?;
         let linux = spec.linux().as_ref();
         let draft = match options.systemd_cgroup {
             true => Some(Draft::new(&spec, options.id, options.rootless, &host)?),
@@ -130,6 +128,7 @@ impl Design {
             annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
             cgroup_paths: BTreeMap::new(),
             unit: self.draft.as_ref().map(|draft| draft.unit.clone()),
+            resctrl: self.plan.resctrl.as_ref().map(Entry::claim),
             own_pid_namespace: namespaces
                 .iter()
                 .any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none()),
@@ -138,14 +137,25 @@ impl Design {
     }
 }
 
-fn bring_up(mut options: CreateOptions<'_>, await_start: bool) -> Result<Created, Error> {
+/// Makes a container's state directory and cgroup, and has `start` make its init. On error nothing is left.
+pub(crate) fn bring_up<'a>(
+    mut options: CreateOptions<'a>,
+    await_start: bool,
+    start: impl FnOnce(
+        CreateOptions<'a>,
+        &Design,
+        &OnceCell<Cgroup>,
+        &Directory,
+        &mut Record,
+    ) -> Result<Created, Error>,
+) -> Result<Created, Error> {
     let design = Design::new(&mut options, await_start)?;
     let mut record = design.record()?;
     // From here on there is something to take back.
     let directory = Directory::create(options.root, options.id)?;
     // A delete meanwhile can tell this from what a killed create left behind.
     let _lock = directory.lock()?;
-    let result = build(options, &design, &directory, &mut record);
+    let result = build(options, &design, &directory, &mut record, start);
     if result.is_err() {
         // The first error is the one to tell; what cannot be removed is found by `list` and `delete`.
         let _ = directory.remove();
@@ -155,18 +165,26 @@ fn bring_up(mut options: CreateOptions<'_>, await_start: bool) -> Result<Created
     result
 }
 
-fn build(
-    options: CreateOptions<'_>,
+fn build<'a>(
+    options: CreateOptions<'a>,
     design: &Design,
     directory: &Directory,
     record: &mut Record,
+    start: impl FnOnce(
+        CreateOptions<'a>,
+        &Design,
+        &OnceCell<Cgroup>,
+        &Directory,
+        &mut Record,
+    ) -> Result<Created, Error>,
 ) -> Result<Created, Error> {
     let config = serde_json::to_vec(&design.spec).map_err(|e| Error::new("write config.json").because(e))?;
     directory.write(CONFIG, &config)?;
     if options.notify_socket {
         notify::make_directory(directory)?;
     }
-    let rootless = options.rootless.unwrap_or_else(|| !geteuid().is_root());
+    let host = &design.host;
+    let rootless = options.rootless.unwrap_or(host.euid != 0 || host.in_user_namespace);
     // Who names a cgroup wants that one.
     let named = design.spec.linux().as_ref().is_some_and(|l| l.cgroups_path().is_some());
     let tolerate = rootless && !named;
@@ -183,7 +201,7 @@ fn build(
         }
         Some(_) => Cgroup::open(&record.cgroup_paths)?.check_empty()?,
     }
-    let result = start_init(options, design, &cgroup, directory, record);
+    let result = start(options, design, &cgroup, directory, record);
     result.map_err(|e| {
         // Without one, systemd did not start the unit, or stopped it again.
         let Some(cgroup) = cgroup.get() else { return e };
@@ -192,6 +210,7 @@ fn build(
         let _ = cgroup.kill_all(nix::libc::SIGKILL);
         let _ = record.unit.as_ref().map(Unit::stop);
         let _ = cgroup.remove();
+        let _ = record.resctrl.as_ref().map(Group::remove);
         if oom { Error::new("container init was OOM-killed (memory limit too low?)").because(e) } else { e }
     })
 }
@@ -227,6 +246,7 @@ fn start_init(
         cgroup: cgroup.get().and_then(Cgroup::v2_dir),
         v1_tasks: cgroup.get().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?,
         exec_fifo: fifo.as_ref().map(AsFd::as_fd),
+        kept: Vec::new(),
         stdio: options.stdio,
         console: options.console,
     };

@@ -13,6 +13,7 @@ use super::directory::Directory;
 use super::hooks::of_kind;
 use super::kill::{open_init, signal_container};
 use super::record::Record;
+use crate::resctrl::Group;
 use crate::systemd::Unit;
 use crate::{Error, ErrorKind, Status, hook};
 
@@ -52,6 +53,7 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
                 stop_unit(&record);
             }
             cgroup.remove()?;
+            record.resctrl.as_ref().map_or(Ok(()), Group::remove)?;
             return directory.remove();
         }
         status if !force && status != Status::Created => {
@@ -85,6 +87,7 @@ pub(crate) fn destroy(directory: &Directory, record: &Record) -> Result<(), Erro
     }
     stop_unit(record);
     cgroup.remove()?;
+    record.resctrl.as_ref().map_or(Ok(()), Group::remove)?;
     directory.remove()?;
     let poststop = of_kind(record.hooks.as_ref(), Hooks::poststop);
     hook::run_here("poststop", poststop, &record.hook_state(Status::Stopped, None))

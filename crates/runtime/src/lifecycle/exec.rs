@@ -75,6 +75,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
         cgroup: if attach.is_some() { None } else { cgroup.v2_dir() },
         v1_tasks: cgroup.v1_tasks()?,
         exec_fifo: None,
+        kept: Vec::new(),
         stdio: options.stdio,
         console: options.console,
     };
@@ -120,7 +121,8 @@ fn answer(at: &At<'_>, record: &Record, spec: &Spec, init: BorrowedFd<'_>) -> Re
         Barrier::Cgroup => {
             // The namespaces have been opened by now: they were this container's if its init still lives.
             sys::pidfd::signal(init, 0)
-                .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))
+                .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))?;
+            record.resctrl.as_ref().map_or(Ok(()), |group| group.follow(at.pid))
         }
         Barrier::SeccompFd => send_listener(record, spec, at, Status::Running),
         _ => Ok(()),
