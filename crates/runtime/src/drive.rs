@@ -48,8 +48,6 @@ impl Conversation<'_> {
                 return Err(failure(self.plan, index, step, message, &log));
             }
             match step {
-                // Done by go_ahead.
-                Step::Barrier(Barrier::IdMap | Barrier::Cgroup) => {}
                 Step::Barrier(Barrier::NetDevices) => {
                     let devices = &self.plan.net_devices;
                     self.moved = Some(Moved::into_namespace_of(self.process.pid, devices)?);

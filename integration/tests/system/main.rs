@@ -25,6 +25,7 @@ mod processes;
 mod resources;
 mod run;
 mod update;
+mod systemd;
 
 fn main() {
     let cases = [
@@ -38,6 +39,7 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        systemd::CASES,
         checkpoint::CASES,
         command_line::CASES,
         process_fields::CASES,

@@ -264,8 +264,11 @@ impl<'a> Child<'a> {
         self.tell(Message { step, doing: Doing::Reached, value })
     }
 
-    fn barrier(&self, at: usize, _: Barrier) -> Result<(), Fail> {
-        self.reached(at, 0)?;
+    fn barrier(&self, at: usize, barrier: Barrier) -> Result<(), Fail> {
+        // The parent does these two as soon as there is a process, and answers without being asked.
+        if !matches!(barrier, Barrier::IdMap | Barrier::Cgroup) {
+            self.reached(at, 0)?;
+        }
         self.wait()
     }
 
