@@ -10,6 +10,7 @@ mod dir;
 mod group;
 mod hierarchy;
 mod limit;
+mod options;
 mod path;
 mod processes;
 mod remove;
@@ -18,6 +19,8 @@ mod v1;
 mod v2;
 
 pub use group::Cgroup;
+pub(crate) use options::MountOptions;
+
 pub use hierarchy::{Hierarchies, Hierarchy, Mode, Version};
 pub use path::CgroupPath;
 pub use setting::{Missing, Setting, settings};

@@ -16,7 +16,7 @@ use super::create::{CONFIG, Design, announce, bring_up, kill_and_reap, log_plan}
 use super::directory::Directory;
 use super::record::Record;
 use super::{CreateOptions, Created};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, MountOptions};
 use crate::criu::{self, Criu, Images, Kind, Notification, Wishes};
 use crate::drive::leave_line_ends;
 use crate::launch::Request;
@@ -138,11 +138,15 @@ impl Restore<'_> {
         let asked = criu::restore(self.wishes, seen.places(), &container);
         asked.to_string().lines().for_each(|line| tracing::debug!("criu restore: {line}"));
         let Restore { design, cgroup, directory, .. } = *self;
+        let cgroup2 = MountOptions::read(&design.host.cgroups);
         let barriers = Barriers { design, cgroup, directory, record, devices_set: false };
         let mut events = Events { barriers, console, kept: None, init: None };
         let answer = criu.ask(&criu::request(Kind::Restore, Some(&asked), None), &mut |notification, fd| {
             events.hear(notification, fd)
         });
+        if let Some(Err(e)) = cgroup2.map(|options| options.keep()) {
+            tracing::warn!("{e:#}");
+        }
         let Events { kept, init, .. } = events;
         let result = answer.and_then(move |response| {
             if response.success && criu.end()? {
