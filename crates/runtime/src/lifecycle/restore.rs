@@ -122,12 +122,16 @@ impl Restore<'_> {
         let mut descriptors = self.pipes.clone();
         descriptors.extend(inherited.iter().map(|one| (one.key.clone(), one.fd.as_raw_fd())));
         let kept = inherited.into_iter().map(|one| one.fd).chain([theirs]).collect();
-        let mut criu = self.launch(&plan, kept, stdio, ours)?;
+        let config = record.annotations.get(criu::CONFIG_ANNOTATION).cloned();
+        let Restore { design, cgroup, directory, .. } = *self;
+        let barriers = Barriers { design, cgroup, directory, record, devices_set: false };
+        let mut events = Events { barriers, console, kept: None, init: None };
+        let mut criu = self.launch(&plan, kept, stdio, ours, &mut events.barriers)?;
         let seen = self.images.seen_by(criu.pid())?;
         let root = open_directory(&rootfs)?;
         let container = criu::Stopped {
             root: place,
-            config: record.annotations.get(criu::CONFIG_ANNOTATION).map(String::as_str),
+            config: config.as_deref(),
             mounts: &criu::with_other_names(&criu::mounts(&self.design.plan), &|mount| {
                 criu::other_name(root.as_fd(), mount)
             }),
@@ -137,10 +141,7 @@ impl Restore<'_> {
         };
         let asked = criu::restore(self.wishes, seen.places(), &container);
         asked.to_string().lines().for_each(|line| tracing::debug!("criu restore: {line}"));
-        let Restore { design, cgroup, directory, .. } = *self;
         let cgroup2 = MountOptions::read(&design.host.cgroups);
-        let barriers = Barriers { design, cgroup, directory, record, devices_set: false };
-        let mut events = Events { barriers, console, kept: None, init: None };
         let answer = criu.ask(&criu::request(Kind::Restore, Some(&asked), None), &mut |notification, fd| {
             events.hear(notification, fd)
         });
@@ -169,7 +170,14 @@ impl Restore<'_> {
     }
 
     /// Starts criu, in the container's cgroup, so that whatever it makes is in there from the beginning.
-    fn launch(&self, plan: &Plan, kept: Vec<OwnedFd>, stdio: Stdio, ours: OwnedFd) -> Result<Criu, Error> {
+    fn launch(
+        &self,
+        plan: &Plan,
+        kept: Vec<OwnedFd>,
+        stdio: Stdio,
+        ours: OwnedFd,
+        barriers: &mut Barriers<'_>,
+    ) -> Result<Criu, Error> {
         let request = Request {
             plan,
             rootfs: None,
@@ -180,9 +188,8 @@ impl Restore<'_> {
             stdio,
             console: Console::None,
         };
-        let resources = self.design.spec.linux().as_ref().and_then(|l| l.resources().as_ref());
-        Criu::launch(request, ours, &mut |at| match (at.barrier, resources) {
-            (Barrier::Cgroup, Some(resources)) => self.cgroup.limit(resources),
+        Criu::launch(request, ours, &mut |at| match at.barrier {
+            Barrier::Cgroup => barriers.answer(&at),
             _ => Ok(()),
         })
     }
