@@ -5,7 +5,9 @@ mod bad_input;
 mod bundle;
 mod checkpoint;
 mod clients;
+mod command_line;
 mod commands;
+mod container_fields;
 mod containers;
 mod crash;
 mod demo;
@@ -13,6 +15,9 @@ mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
+mod mount_fields;
+mod net_devices;
+mod process_fields;
 mod resources;
 mod run;
 
@@ -28,7 +33,16 @@ fn main() {
         commands::CASES,
         resources::CASES,
         checkpoint::CASES,
+        command_line::CASES,
+        process_fields::CASES,
+        container_fields::CASES,
+        mount_fields::CASES,
+        net_devices::CASES,
         clients::CASES,
+        clients::podman::CASES,
+        clients::docker::CASES,
+        clients::containerd::CASES,
+        clients::cri::CASES,
         attacks::CASES,
         hostile_images::CASES,
         merged_root::CASES,

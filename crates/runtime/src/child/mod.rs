@@ -163,7 +163,7 @@ impl<'a> Child<'a> {
             Step::Create(kinds) => unshare(*kinds).at(Doing::Call),
             Step::Proc { own } => self.open_proc(*own),
             Step::Propagate(change) | Step::RootPropagation(change) => self.propagate_slash(*change),
-            Step::PrivateParent(candidates) => self.make_parent_private(candidates),
+            Step::PropagateParent(change, candidates) => self.propagate_parent(*change, candidates),
             Step::Root(root) => self.attach_root(root),
             Step::MountPoint(place) => target::open_target(self.root()?, place, true).map(drop),
             Step::Mount(mount) => self.mount(mount),
@@ -198,6 +198,11 @@ impl<'a> Child<'a> {
             Step::Personality(persona) => sys::process::set_personality(*persona).at(Doing::Call),
             Step::MemoryPolicy(mode, nodes) => sys::process::set_memory_policy(*mode, nodes).at(Doing::Call),
             Step::Affinity(cpus) => sys::process::set_affinity(cpus).at(Doing::Call),
+            Step::EveryCpu => {
+                // Whoever forbids it has chosen the caller's CPUs on purpose.
+                let _ = sys::process::set_affinity(&[u64::MAX; 128]);
+                Ok(())
+            }
             Step::Seccomp => self.load_seccomp(at),
             Step::CloseOnExec(first) => sys::process::close_on_exec_from(*first).at(Doing::Call),
             Step::Keep => self.keep(),

@@ -4,8 +4,11 @@
 //! arguments, printing, logging and the foreground process's terminal and signals.
 
 mod checkpoint;
+mod completion;
 mod create;
 mod delete;
+mod duration;
+mod events;
 mod exec;
 mod features;
 mod flags;
@@ -16,6 +19,8 @@ mod kill;
 mod list;
 mod listen;
 mod log;
+mod man;
+mod number;
 mod pause;
 mod plan;
 mod ps;
@@ -25,6 +30,7 @@ mod spec;
 mod start;
 mod state;
 mod terminal;
+mod update;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -55,14 +61,20 @@ pub(crate) struct Command {
     run: fn(&Global, &Parsed) -> Result<u8, Error>,
 }
 
+/// The program's own name, whatever it is installed as.
+const NAME: &str = "rcr-runtime";
+
 const COMMANDS: &[Command] = &[
     checkpoint::COMMAND,
+    completion::COMMAND,
     create::CREATE,
     delete::COMMAND,
+    events::COMMAND,
     exec::COMMAND,
     features::COMMAND,
     kill::COMMAND,
     list::COMMAND,
+    man::COMMAND,
     pause::PAUSE,
     plan::COMMAND,
     ps::COMMAND,
@@ -72,10 +84,11 @@ const COMMANDS: &[Command] = &[
     spec::COMMAND,
     start::COMMAND,
     state::COMMAND,
+    update::COMMAND,
 ];
 
 /// Commands of runc that this program does not have, so that nobody takes "no such command" for a typing error.
-const MISSING: &[&str] = &["events", "update"];
+const MISSING: &[&str] = &[];
 
 /// Runs the command line `args` (the program's name first) and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
@@ -84,7 +97,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let program = args
         .next()
         .and_then(|path| Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| "rcr-runtime".to_owned());
+        .unwrap_or_else(|| NAME.to_owned());
     let mut log = Log::default();
     match dispatch(&program, args.collect(), &mut log) {
         Ok(code) => code,

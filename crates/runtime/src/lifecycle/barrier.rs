@@ -1,8 +1,10 @@
 //! What the parent does while a container's init waits: cgroup, hooks, the seccomp listener, the record.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use nix::unistd::Pid;
 use oci::runtime::{Hooks, LinuxResources};
 
 use super::create::Design;
@@ -13,22 +15,26 @@ use super::record::Record;
 use crate::cgroup::Cgroup;
 use crate::launch::At;
 use crate::plan::{Barrier, HookKind};
-use crate::{Error, ErrorKind, Spec, Status, hook, time};
+use crate::systemd::{Draft, Started};
+use crate::{Error, ErrorKind, Spec, Status, hook, systemd, time};
 
 /// Answers the barriers of a container's plan.
 pub(crate) struct Barriers<'a> {
     pub(crate) design: &'a Design,
-    pub(crate) cgroup: &'a Cgroup,
+    /// Empty until systemd has made it, if systemd makes it.
+    pub(crate) cgroup: &'a OnceCell<Cgroup>,
     pub(crate) directory: &'a Directory,
     pub(crate) record: &'a mut Record,
+    /// The unit, when systemd has started it.
+    pub(crate) unit: Option<Started<'a>>,
     pub(crate) devices_set: bool,
 }
 
-impl Barriers<'_> {
+impl<'a> Barriers<'a> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
-            Barrier::IdMap => Ok(()),
-            Barrier::Cgroup => self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources)),
+            Barrier::IdMap | Barrier::NetDevices => Ok(()),
+            Barrier::Cgroup => self.enter_cgroup(at.pid),
             Barrier::RuntimeHooks => self.runtime_hooks(at.pid),
             Barrier::ContainerHooks => {
                 let hooks = of_kind(self.record.hooks.as_ref(), Hooks::create_container);
@@ -48,7 +54,42 @@ impl Barriers<'_> {
         }
     }
 
-    fn resources(&self) -> Option<&LinuxResources> {
+    fn cgroup(&self) -> Result<&'a Cgroup, Error> {
+        self.cgroup.get().ok_or_else(|| Error::new("the container has no cgroup yet"))
+    }
+
+    /// Sets the limits of cgroup and resctrl group; with systemd, makes the cgroup first, around the process that waits.
+    pub(crate) fn enter_cgroup(&mut self, pid: i32) -> Result<(), Error> {
+        match &self.design.draft {
+            None => self.resources().map_or(Ok(()), |resources| self.cgroup()?.limit(resources))?,
+            Some(draft) => self.start_unit(draft, pid)?,
+        }
+        let own = self.record.resctrl.as_ref().is_some_and(|group| group.own);
+        self.design.plan.resctrl.as_ref().map_or(Ok(()), |entry| entry.enter(own, pid))
+    }
+
+    /// Has systemd start the unit around the process, then does in its cgroup what systemd does not.
+    fn start_unit(&mut self, draft: &'a Draft, pid: i32) -> Result<(), Error> {
+        let resources = self.resources().map(systemd::rounded);
+        let hierarchies = &self.design.host.cgroups;
+        let mut unit = draft.start(pid, resources.as_ref(), hierarchies)?;
+        let settled = Cgroup::adopt(hierarchies, &draft.path, draft.unit.user).and_then(|cgroup| {
+            self.record.cgroup_paths = cgroup.paths();
+            // From here on a failure is cleared away by the one who asked for the container.
+            let cgroup = self.cgroup.get_or_init(|| cgroup);
+            cgroup.join(Pid::from_raw(pid), !unit.takes_no_processes())?;
+            draft.owner.map_or(Ok(()), |owner| cgroup.give_to(owner))?;
+            resources.as_ref().map_or(Ok(()), |resources| cgroup.limit(resources))
+        });
+        if settled.is_err() && self.cgroup.get().is_none() {
+            // The first error is the one to tell.
+            let _ = unit.stop();
+        }
+        self.unit = Some(unit);
+        settled
+    }
+
+    fn resources(&self) -> Option<&'a LinuxResources> {
         self.design.spec.linux().as_ref().and_then(|l| l.resources().as_ref())
     }
 
@@ -77,7 +118,10 @@ impl Barriers<'_> {
         if std::mem::replace(&mut self.devices_set, true) {
             return Ok(());
         }
-        self.cgroup.set_devices(&self.design.rules)
+        if let Some(unit) = &mut self.unit {
+            unit.set_devices(&self.design.rules)?;
+        }
+        self.cgroup()?.set_devices(&self.design.rules)
     }
 }
 

@@ -8,6 +8,7 @@ mod checkpoint;
 mod create;
 mod delete;
 mod directory;
+mod events;
 mod exec;
 mod hooks;
 mod id;
@@ -21,6 +22,7 @@ mod proc_stat;
 mod record;
 mod restore;
 mod start;
+mod update;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -31,6 +33,7 @@ use oci::runtime::{Process, Spec};
 pub use checkpoint::checkpoint;
 pub use create::{create, run};
 pub use delete::delete;
+pub use events::{Event, events, stats};
 pub use exec::{exec, process};
 pub use kill::kill;
 pub use list::{Listed, list, state};
@@ -38,6 +41,7 @@ pub use notify::Notify;
 pub use pause::{pause, processes, resume};
 pub use restore::restore;
 pub use start::start;
+pub use update::update;
 
 use crate::{Console, Stdio};
 

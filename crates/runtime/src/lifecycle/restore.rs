@@ -1,5 +1,6 @@
 //! restore: a container again, from the files of a checkpoint, by criu.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -53,7 +54,7 @@ pub fn restore(options: CreateOptions<'_>, wishes: &Wishes) -> Result<Created, E
 /// One restore: what it needs that is known before anything runs.
 struct Restore<'a> {
     design: &'a Design,
-    cgroup: &'a Cgroup,
+    cgroup: &'a OnceCell<Cgroup>,
     directory: &'a Directory,
     wishes: &'a Wishes,
     images: &'a Images,
@@ -122,9 +123,9 @@ impl Restore<'_> {
         let mut descriptors = self.pipes.clone();
         descriptors.extend(inherited.iter().map(|one| (one.key.clone(), one.fd.as_raw_fd())));
         let kept = inherited.into_iter().map(|one| one.fd).chain([theirs]).collect();
-        let config = record.annotations.get(criu::CONFIG_ANNOTATION).cloned();
         let Restore { design, cgroup, directory, .. } = *self;
-        let barriers = Barriers { design, cgroup, directory, record, devices_set: false };
+        let config = record.annotations.get(criu::CONFIG_ANNOTATION).cloned();
+        let barriers = Barriers { design, cgroup, directory, record, unit: None, devices_set: false };
         let mut events = Events { barriers, console, kept: None, init: None };
         let mut criu = self.launch(&plan, kept, stdio, ours, &mut events.barriers)?;
         let seen = self.images.seen_by(criu.pid())?;
@@ -181,15 +182,15 @@ impl Restore<'_> {
         let request = Request {
             plan,
             rootfs: None,
-            cgroup: self.cgroup.v2_dir(),
-            v1_tasks: self.cgroup.v1_tasks()?,
+            cgroup: self.cgroup.get().and_then(Cgroup::v2_dir),
+            v1_tasks: self.cgroup.get().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?,
             exec_fifo: None,
             kept,
             stdio,
             console: Console::None,
         };
         Criu::launch(request, ours, &mut |at| match at.barrier {
-            Barrier::Cgroup => barriers.answer(&at),
+            Barrier::Cgroup => barriers.enter_cgroup(at.pid),
             _ => Ok(()),
         })
     }

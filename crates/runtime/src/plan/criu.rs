@@ -58,7 +58,7 @@ pub(crate) fn criu_in(place: &Path, rootfs: &Path, made: &Plan, criu: Plan) -> R
     let mut attach = || {
         plan.opens.push(Open::Tree(tree.clone()));
         let source = RootSource::Opened(plan.opens.len() - 1);
-        Step::Root(Root { path: place.clone(), source })
+        Step::Root(Root { path: place.clone(), source, slave: false })
     };
     let mut steps = vec![Step::JoinCgroups, Step::Propagate(slave), attach()];
     steps.extend(mount_points(made));
