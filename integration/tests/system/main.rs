@@ -24,8 +24,8 @@ mod process_fields;
 mod processes;
 mod resources;
 mod run;
-mod update;
 mod systemd;
+mod update;
 
 fn main() {
     let cases = [
