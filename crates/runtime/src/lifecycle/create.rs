@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
 use oci::runtime::{Hooks, LinuxNamespaceType};
 
 use super::barrier::Barriers;
@@ -156,7 +155,8 @@ fn build(
     if options.notify_socket {
         notify::make_directory(directory)?;
     }
-    let rootless = options.rootless.unwrap_or_else(|| !geteuid().is_root());
+    let host = &design.host;
+    let rootless = options.rootless.unwrap_or(host.euid != 0 || host.in_user_namespace);
     // Who names a cgroup wants that one.
     let named = design.spec.linux().as_ref().is_some_and(|l| l.cgroups_path().is_some());
     let tolerate = rootless && !named;
