@@ -1,7 +1,8 @@
 //! What this host has. A test names its needs; a lack is shown in the list of tests and counts as ignored.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 /// Something that a test can't do without and a host may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +13,14 @@ pub enum Need {
     Program(&'static str),
     /// A file or directory, named.
     Path(&'static str),
+    /// cgroup v2, alone on /sys/fs/cgroup or beside v1 hierarchies.
+    Cgroup2,
     /// cgroup v2 as the only hierarchy, mounted on /sys/fs/cgroup.
     PureCgroup2,
+    /// systemd as process 1.
+    Systemd,
+    /// A criu that finds nothing missing on this kernel (`criu check`, asked once).
+    Criu,
     /// A file system type in /proc/filesystems, named.
     FileSystem(&'static str),
     /// A program that says on `--version` that it is of this release, or a later one.
@@ -26,15 +33,28 @@ pub fn missing(need: Need) -> Option<String> {
         Need::Root => (nix::unistd::geteuid().is_root(), "root".to_owned()),
         Need::Program(name) => (program(name), name.to_owned()),
         Need::Path(path) => (Path::new(path).exists(), path.to_owned()),
-        Need::PureCgroup2 => {
-            (Path::new("/sys/fs/cgroup/cgroup.controllers").exists(), "pure cgroup v2".to_owned())
-        }
+        Need::Cgroup2 => (unified().is_some(), "cgroup v2".to_owned()),
+        Need::PureCgroup2 => (unified() == Some(Path::new("/sys/fs/cgroup")), "pure cgroup v2".to_owned()),
+        // sd_booted(3).
+        Need::Systemd => (Path::new("/run/systemd/system").exists(), "systemd".to_owned()),
+        Need::Criu => (*CRIU, "a criu that works on this kernel".to_owned()),
         Need::FileSystem(name) => (file_system(name), name.to_owned()),
         Need::Version(name, major, minor) => {
             (release(name) >= Some((major, minor)), format!("{name} {major}.{minor}"))
         }
     };
     (!there).then_some(name)
+}
+
+static CRIU: LazyLock<bool> = LazyLock::new(|| {
+    let check = Command::new("criu").arg("check").stdin(Stdio::null()).output();
+    check.is_ok_and(|output| output.status.success())
+});
+
+/// Where cgroup v2 is mounted.
+pub fn unified() -> Option<&'static Path> {
+    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+    places.into_iter().find(|place| place.join("cgroup.controllers").exists())
 }
 
 fn program(name: &str) -> bool {

@@ -3,8 +3,11 @@
 mod attacks;
 mod bad_input;
 mod bundle;
+mod checkpoint;
 mod clients;
+mod command_line;
 mod commands;
+mod container_fields;
 mod containers;
 mod crash;
 mod demo;
@@ -12,6 +15,10 @@ mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
+mod mount_fields;
+mod net_devices;
+mod network;
+mod process_fields;
 mod resources;
 mod run;
 
@@ -19,6 +26,7 @@ fn main() {
     let cases = [
         demo::CASES,
         run::CASES,
+        network::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,
@@ -26,6 +34,12 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        checkpoint::CASES,
+        command_line::CASES,
+        process_fields::CASES,
+        container_fields::CASES,
+        mount_fields::CASES,
+        net_devices::CASES,
         clients::CASES,
         clients::podman::CASES,
         clients::docker::CASES,

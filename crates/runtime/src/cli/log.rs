@@ -23,10 +23,12 @@ pub(crate) struct Log {
     /// `None` is standard error.
     file: Option<Arc<File>>,
     json: bool,
+    /// Everything goes there, not only what users should know.
+    debug: bool,
 }
 
 impl Log {
-    /// Opens what the global flags ask for; with `--debug` the events of this process go there too.
+    /// Opens what the global flags ask for; what users should know goes there, with `--debug` all its events.
     pub(crate) fn open(before: &Parsed, after: &Parsed) -> Result<Log, Error> {
         let json = match global::value(before, after, "log-format").unwrap_or(OsStr::new("")).to_str() {
             Some("" | "text") => false,
@@ -42,11 +44,10 @@ impl Log {
                 Some(Arc::new(file.map_err(|e| Error::new(format!("open log {path:?}")).because(e))?))
             }
         };
-        let log = Log { file, json };
-        if global::value(before, after, "debug").is_some_and(|v| v == "true") {
-            // The only one who sets it is this function, called once.
-            let _ = tracing::subscriber::set_global_default(log.clone());
-        }
+        let mut log = Log { file, json, debug: false };
+        log.debug = global::value(before, after, "debug").is_some_and(|v| v == "true");
+        // The only one who sets it is this function, called once.
+        let _ = tracing::subscriber::set_global_default(log.clone());
         Ok(log)
     }
 
@@ -60,6 +61,8 @@ impl Log {
 
     fn line(&self, level: &str, message: &str) {
         let time = now_in_seconds();
+        // logrus's word for it, which those who read the log look for.
+        let level = if level == "warn" { "warning" } else { level };
         let line = if self.json {
             format!("{}\n", json!({"level": level, "msg": message, "time": time}))
         } else {
@@ -77,13 +80,26 @@ impl Log {
 /// Events become lines; spans are not used here.
 impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        !metadata.is_span()
+        !metadata.is_span() && (self.debug || *metadata.level() <= tracing::Level::INFO)
+    }
+
+    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
+        use tracing::level_filters::LevelFilter;
+        Some(if self.debug { LevelFilter::TRACE } else { LevelFilter::INFO })
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
         let mut message = Message(String::new());
         event.record(&mut message);
-        self.line(&event.metadata().level().as_str().to_lowercase(), &message.0);
+        // logrus's words.
+        let level = match *event.metadata().level() {
+            tracing::Level::ERROR => "error",
+            tracing::Level::WARN => "warning",
+            tracing::Level::INFO => "info",
+            tracing::Level::DEBUG => "debug",
+            tracing::Level::TRACE => "trace",
+        };
+        self.line(level, &message.0);
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

@@ -3,8 +3,12 @@
 //! Each command is a file with its [`Command`] entry and its `run`. Policy lives in [`crate::lifecycle`]; here are
 //! arguments, printing, logging and the foreground process's terminal and signals.
 
+mod checkpoint;
+mod completion;
 mod create;
 mod delete;
+mod duration;
+mod events;
 mod exec;
 mod features;
 mod flags;
@@ -15,14 +19,18 @@ mod kill;
 mod list;
 mod listen;
 mod log;
+mod man;
+mod number;
 mod pause;
 mod plan;
 mod ps;
+mod restore;
 mod signal;
 mod spec;
 mod start;
 mod state;
 mod terminal;
+mod update;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -53,25 +61,34 @@ pub(crate) struct Command {
     run: fn(&Global, &Parsed) -> Result<u8, Error>,
 }
 
+/// The program's own name, whatever it is installed as.
+const NAME: &str = "rcr-runtime";
+
 const COMMANDS: &[Command] = &[
+    checkpoint::COMMAND,
+    completion::COMMAND,
     create::CREATE,
     delete::COMMAND,
+    events::COMMAND,
     exec::COMMAND,
     features::COMMAND,
     kill::COMMAND,
     list::COMMAND,
+    man::COMMAND,
     pause::PAUSE,
     plan::COMMAND,
     ps::COMMAND,
+    restore::COMMAND,
     pause::RESUME,
     create::RUN,
     spec::COMMAND,
     start::COMMAND,
     state::COMMAND,
+    update::COMMAND,
 ];
 
 /// Commands of runc that this program does not have, so that nobody takes "no such command" for a typing error.
-const MISSING: &[&str] = &["checkpoint", "events", "restore", "update"];
+const MISSING: &[&str] = &[];
 
 /// Runs the command line `args` (the program's name first) and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
@@ -80,7 +97,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let program = args
         .next()
         .and_then(|path| Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| "rcr-runtime".to_owned());
+        .unwrap_or_else(|| NAME.to_owned());
     let mut log = Log::default();
     match dispatch(&program, args.collect(), &mut log) {
         Ok(code) => code,

@@ -4,9 +4,11 @@
 //! starts a thread, prints, or keeps a handle between calls: what is known about a container is its state directory.
 
 mod barrier;
+mod checkpoint;
 mod create;
 mod delete;
 mod directory;
+mod events;
 mod exec;
 mod hooks;
 mod id;
@@ -18,7 +20,9 @@ mod pause;
 mod pid_file;
 mod proc_stat;
 mod record;
+mod restore;
 mod start;
+mod update;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -26,14 +30,18 @@ use std::path::Path;
 
 use oci::runtime::{Process, Spec};
 
+pub use checkpoint::checkpoint;
 pub use create::{create, run};
 pub use delete::delete;
+pub use events::{Event, events, stats};
 pub use exec::{exec, process};
 pub use kill::kill;
 pub use list::{Listed, list, state};
 pub use notify::Notify;
 pub use pause::{pause, processes, resume};
+pub use restore::restore;
 pub use start::start;
+pub use update::update;
 
 use crate::{Console, Stdio};
 
@@ -75,6 +83,22 @@ pub struct CreateOptions<'a> {
     pub notify_socket: bool,
     /// Ignore cgroup permission errors; `None` decides from the user and user namespace.
     pub rootless: Option<bool>,
+    /// Connects the new network namespace of the process with this id, while the process sets up its mounts. When it fails
+    /// nothing is left of the container.
+    pub connect: Option<Connect<'a>>,
+}
+
+/// See [`CreateOptions::connect`].
+pub type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+
+/// See [`CreateOptions::connect`].
+#[derive(Clone, Copy)]
+pub struct Connect<'a>(pub &'a dyn Fn(i32) -> Result<(), ConnectError>);
+
+impl std::fmt::Debug for Connect<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connect")
+    }
 }
 
 impl<'a> CreateOptions<'a> {
@@ -98,6 +122,7 @@ impl<'a> CreateOptions<'a> {
             systemd_cgroup: false,
             notify_socket: false,
             rootless: None,
+            connect: None,
         }
     }
 }
