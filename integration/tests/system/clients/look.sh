@@ -1,10 +1,10 @@
 # What a process can see of the container it is in, for comparing two runtimes. Left out is what two containers differ in
-# anyway, and the options by which runtimes make the same thing (a tmpfs as a mask, its size).
+# anyway, the signals that the caller ignores, and the options by which runtimes make the same thing (a tmpfs as a mask, its size).
 id
 pwd
 hostname
 env | sort
-grep -E '^(Cap|NoNewPrivs|Seccomp|Uid|Gid|Umask|Sig)' /proc/self/status
+grep -E '^(Cap|NoNewPrivs|Seccomp|Uid|Gid|Umask)' /proc/self/status
 cat /proc/self/limits /proc/self/oom_score_adj /proc/self/uid_map /proc/self/setgroups
 awk '{ for (i = 7; $i != "-"; i++); print $5, $6, $(i + 1) }' /proc/self/mountinfo | grep -v '^/sys/fs/cgroup ' | sort
 find /dev -exec stat -c '%n %F %a %u:%g %t:%T' {} + | sort
