@@ -12,8 +12,10 @@ mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
+mod mounts;
 mod resources;
 mod run;
+mod stress;
 
 fn main() {
     let cases = [
@@ -30,7 +32,9 @@ fn main() {
         attacks::CASES,
         hostile_images::CASES,
         merged_root::CASES,
+        mounts::CASES,
         crash::CASES,
+        stress::CASES,
     ];
     harness::main(cases.into_iter().flatten(), harness::registry::stop);
 }

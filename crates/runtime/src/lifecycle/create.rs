@@ -212,7 +212,8 @@ fn start_init(
         console: options.console,
     };
     let mut barriers = Barriers { design, cgroup, directory, record, devices_set: false };
-    let launched = launch(request, &mut |at| barriers.answer(&at))?;
+    let launched = launch(request, &mut |at| barriers.answer(&at))
+        .map_err(|e| Error::new("unable to start container process").because(e))?;
     let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify };
     if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket)
         .and_then(|()| if design.args.await_start { Ok(()) } else { super::start::poststart(record) })
