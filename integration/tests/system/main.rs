@@ -12,7 +12,10 @@ mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
+mod mount_fields;
 mod mounts;
+mod net_devices;
+mod process_fields;
 mod resources;
 mod run;
 mod stress;
@@ -28,6 +31,9 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        process_fields::CASES,
+        mount_fields::CASES,
+        net_devices::CASES,
         clients::CASES,
         attacks::CASES,
         hostile_images::CASES,
