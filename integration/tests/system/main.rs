@@ -4,7 +4,9 @@ mod attacks;
 mod bad_input;
 mod bundle;
 mod clients;
+mod command_line;
 mod commands;
+mod container_fields;
 mod containers;
 mod crash;
 mod demo;
@@ -31,7 +33,9 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        command_line::CASES,
         process_fields::CASES,
+        container_fields::CASES,
         mount_fields::CASES,
         net_devices::CASES,
         clients::CASES,

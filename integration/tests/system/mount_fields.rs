@@ -222,6 +222,13 @@ fn rootfs_propagation_of_every_kind() {
     ] {
         let stage = Stage::new(&propagation_of("/"), |config, _| {
             config["linux"]["rootfsPropagation"] = json!(word);
+            if word == "runbindable" {
+                // Then nothing of the host can be bound, the v1 hierarchies neither; so it is under runc.
+                let mounts = config["mounts"].as_array_mut().expect("mounts");
+                mounts.retain(|mount| mount["type"] != "cgroup");
+                config["linux"]["readonlyPaths"] = json!([]);
+                config["linux"]["maskedPaths"] = json!([]);
+            }
         });
         let said = run_after(&stage, "true");
         // What was shared on the host may be both.
