@@ -6,10 +6,11 @@
 
 mod capability;
 mod conduct;
+mod criu;
 mod device;
 mod display;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 mod identity;
 mod join;
 mod mount;
@@ -28,6 +29,7 @@ use std::os::unix::ffi::OsStrExt;
 use oci::runtime::LinuxSeccomp;
 
 pub use capability::capability_number;
+pub(crate) use criu::{criu, criu_in};
 pub use join::{HookKind, Target, exec, hook};
 pub use option::known as known_mount_options;
 pub use step::{
@@ -187,7 +189,10 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "must be set"))?;
     let mut planner = Planner::new(spec, host, args)?;
     planner.check_rootless()?;
-    planner.steps.extend([Step::JoinCgroups, Step::Session]);
+    if !args.placed_by_systemd {
+        planner.steps.push(Step::JoinCgroups);
+    }
+    planner.steps.push(Step::Session);
     // Again at the end: becoming the user clears it.
     planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;
