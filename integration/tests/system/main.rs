@@ -18,12 +18,14 @@ mod lifecycle;
 mod limits;
 mod merged_root;
 mod mount_fields;
+mod mounts;
 mod net_devices;
 mod network;
 mod process_fields;
 mod processes;
 mod resources;
 mod run;
+mod stress;
 mod systemd;
 mod update;
 
@@ -58,7 +60,9 @@ fn main() {
         attacks::CASES,
         hostile_images::CASES,
         merged_root::CASES,
+        mounts::CASES,
         crash::CASES,
+        stress::CASES,
     ];
     harness::main(cases.into_iter().flatten(), harness::registry::stop);
 }

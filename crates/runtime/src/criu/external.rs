@@ -44,9 +44,12 @@ pub(crate) fn mounts(plan: &Plan) -> Vec<External> {
     let mut found = Vec::new();
     for step in &plan.steps {
         let (place, source, masks) = match step {
-            Step::Bind(bind) => (&bind.target.path, source_of(&bind.source), false),
-            Step::Device(device) => match &device.bind {
-                Some(source) => (&device.path, source_of(source), false),
+            Step::Bind(bind) => match source_of(&bind.source) {
+                Some(source) => (&bind.target.path, source, false),
+                None => continue,
+            },
+            Step::Device(device) => match device.bind.as_ref().and_then(source_of) {
+                Some(source) => (&device.path, source, false),
                 None => continue,
             },
             Step::Mask(path) => (path, OsString::from(NULL), true),
@@ -58,9 +61,11 @@ pub(crate) fn mounts(plan: &Plan) -> Vec<External> {
     found
 }
 
-fn source_of(source: &Source) -> OsString {
+/// Nothing for what lies in the container's root: that is the container's own.
+fn source_of(source: &Source) -> Option<OsString> {
     match source {
-        Source::Path(path) | Source::Either(path, _) | Source::Opened(_, path) => text(path).to_owned(),
+        Source::Path(path) | Source::Either(path, _) | Source::Opened(_, path) => Some(text(path).to_owned()),
+        Source::Inside(_) | Source::InsideByParent(_) => None,
     }
 }
 

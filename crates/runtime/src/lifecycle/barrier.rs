@@ -152,9 +152,12 @@ pub(crate) fn send_listener(record: &Record, spec: &Spec, at: &At<'_>, status: S
         "metadata": seccomp.listener_metadata().as_deref().unwrap_or_default(),
         "state": record.hook_state(status, Some(init)),
     });
-    let fail = |e| {
-        Error::new(format!("send the seccomp listener to linux.seccomp.listenerPath {path:?}")).because(e)
+    let fail = |what: &str| {
+        let message = format!("{what} seccomp agent (linux.seccomp.listenerPath {path:?})");
+        |e: std::io::Error| Error::new(message).because(e)
     };
-    let socket = UnixStream::connect(path).map_err(fail)?;
-    sys::message::send(socket.as_fd(), message.to_string().as_bytes(), Some(listener)).map_err(fail)
+    let socket = UnixStream::connect(path).map_err(fail("failed to connect with"))?;
+    let message = message.to_string();
+    sys::message::send(socket.as_fd(), message.as_bytes(), Some(listener))
+        .map_err(fail("send the listener to"))
 }

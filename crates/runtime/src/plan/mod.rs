@@ -101,6 +101,9 @@ pub enum Open {
     ProcessRoot(i32),
     /// A detached copy of a mount.
     Tree(Tree),
+    /// The same, made in the new process's mount namespace, and taken by [`Step::TakeTrees`]: there the attributes of
+    /// mounts are held against a user namespace's root (mount_namespaces(7)), and so they are for the copy.
+    Late(Tree),
 }
 
 /// A detached copy of a mount.
@@ -193,6 +196,7 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     // Again at the end: becoming the user clears it.
     planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;
+    let entered = planner.steps.len();
     planner.keyring(process)?;
     if planner.namespaces.new & sys::clone::namespace::NET != 0 {
         planner.steps.push(Step::Loopback);
@@ -217,6 +221,12 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     }
     planner.steps.push(Step::Barrier(Barrier::Ready));
     planner.become_user(process)?;
+    let late: Vec<Slot> = (0..planner.plan.opens.len())
+        .filter(|slot| matches!(planner.plan.opens[*slot], Open::Late(_)))
+        .collect();
+    if !late.is_empty() {
+        planner.steps.insert(entered, Step::TakeTrees(late));
+    }
     Ok(planner.finish())
 }
 
@@ -264,6 +274,12 @@ impl<'a> Planner<'a> {
     /// Whether the parent opens mount sources for the child: it has the right to, and the child may lack it.
     fn parent_opens(&self) -> bool {
         self.namespaces.has(sys::clone::namespace::USER) && self.host.euid == 0
+    }
+
+    /// Has the parent open a mount.
+    fn open_tree(&mut self, tree: Tree) -> Slot {
+        let held = self.namespaces.new & sys::clone::namespace::MOUNT != 0 && self.parent_opens();
+        self.open(if held { Open::Late(tree) } else { Open::Tree(tree) })
     }
 
     fn new_cgroup_namespace(&self) -> bool {
