@@ -120,19 +120,28 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     .map(drop)
 }
 
-/// close_range(2): closes every descriptor from `first` on but `kept`, whoever owns it: only for a process whose next
-/// deed is to wait and then execve(2).
-pub fn close_from_but(first: u32, kept: std::os::fd::BorrowedFd) -> io::Result<()> {
+/// close_range(2): closes every descriptor from `first` on but the two of `kept`, whoever owns it: only for a process
+/// whose next deed is execve(2), perhaps after waiting for something.
+pub fn close_from_but(first: u32, kept: [std::os::fd::BorrowedFd; 2]) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    let kept = libc::c_uint::try_from(kept.as_raw_fd()).expect("a borrowed descriptor is not negative");
-    let close = |from: libc::c_uint, to: libc::c_uint| {
-        // SAFETY: three integers; the caller's contract is that nothing of what is closed is used again.
-        crate::check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }).map(drop)
+    let number = |fd: std::os::fd::BorrowedFd| {
+        libc::c_uint::try_from(fd.as_raw_fd()).expect("a borrowed descriptor is not negative")
     };
-    if kept > first {
-        close(first, kept - 1)?;
+    let mut kept = kept.map(number);
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept {
+        if fd > from {
+            close(from, fd - 1)?;
+        }
+        from = from.max(fd + 1);
     }
-    close(first.max(kept + 1), libc::c_uint::MAX)
+    close(from, libc::c_uint::MAX)
+}
+
+fn close(from: libc::c_uint, to: libc::c_uint) -> io::Result<()> {
+    // SAFETY: three integers; the contract of the public function is that nothing of what is closed is used again.
+    crate::check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }).map(drop)
 }
 
 /// Ends the process with status 128 + N on signals that end a process by default and are meant to be sent by others.

@@ -66,6 +66,8 @@ pub(crate) struct Child<'a> {
     null: Option<OwnedFd>,
     mask: Option<OwnedFd>,
     directory_pending: bool,
+    /// The first descriptor that the program does not get.
+    kept: u32,
     program: usize,
     home: Option<[u8; HOME_MAX]>,
     started: bool,
@@ -113,6 +115,7 @@ impl<'a> Child<'a> {
             null: None,
             mask: None,
             directory_pending: false,
+            kept: 3,
             program: 0,
             home: None,
             started: false,
@@ -195,7 +198,10 @@ impl<'a> Child<'a> {
             Step::MemoryPolicy(mode, nodes) => sys::process::set_memory_policy(*mode, nodes).at(Doing::Call),
             Step::Affinity(cpus) => sys::process::set_affinity(cpus).at(Doing::Call),
             Step::Seccomp => self.load_seccomp(at),
-            Step::CloseOnExec(first) => sys::process::close_on_exec_from(*first).at(Doing::Call),
+            Step::CloseOnExec(first) => {
+                self.kept = *first;
+                sys::process::close_on_exec_from(*first).at(Doing::Call)
+            }
             Step::StdioOwner(uid) => self.own_streams(*uid),
             Step::Home(uid) => self.look_up_home(*uid),
             Step::Directory(path) => self.change_directory(path),
@@ -209,7 +215,10 @@ impl<'a> Child<'a> {
             Step::Capabilities(sets) => sys::process::set_capabilities(*sets).at(Doing::Call),
             Step::Ambient(raise) => self.set_ambient(*raise),
             Step::DeathSignal(signal) => sys::process::set_parent_death_signal(*signal).at(Doing::Call),
-            Step::Find(candidates) => self.find(candidates),
+            Step::Find(candidates) => {
+                self.close_others()?;
+                self.find(candidates)
+            }
             Step::AwaitStart(kept) => self.await_start(at, *kept),
             Step::Exec => self.exec(),
         }
@@ -294,7 +303,7 @@ impl<'a> Child<'a> {
         sys::process::exit_on_signals().at(Doing::Call)?;
         self.reached(at, 0)?;
         self.started = true;
-        sys::process::close_from_but(kept, fifo.as_fd()).at(Doing::Call)?;
+        sys::process::close_from_but(kept, [fifo.as_fd(); 2]).at(Doing::Call)?;
         let mut byte = [0u8; 1];
         loop {
             match nix::unistd::read(fifo, &mut byte) {
@@ -303,6 +312,13 @@ impl<'a> Child<'a> {
                 other => return other.map(drop).at(Doing::Call),
             }
         }
+    }
+
+    /// Closes what the program does not get. The kernel would do so in execve(2), but not before it has opened the
+    /// program: `/proc/self/fd/5/../../bin/sh` must not lead out of the container (CVE-2024-21626).
+    fn close_others(&self) -> Result<(), Fail> {
+        let fifo = self.files.fifo.as_ref().map_or(self.sync, AsFd::as_fd);
+        sys::process::close_from_but(self.kept, [self.sync, fifo]).at(Doing::Call)
     }
 
     fn exec(&mut self) -> Result<(), Fail> {
