@@ -4,6 +4,7 @@
 //! pure tables from resources to files, [`Cgroup`] the directories that exist. Device rules are
 //! [`crate::devices`]; mounting cgroups *inside* the container is the plan's.
 
+mod delegate;
 mod devices_v1;
 mod devices_v2;
 mod dir;

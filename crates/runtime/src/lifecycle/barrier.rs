@@ -28,7 +28,10 @@ impl Barriers<'_> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
             Barrier::IdMap => Ok(()),
-            Barrier::Cgroup => self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources)),
+            Barrier::Cgroup => {
+                self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources))?;
+                self.design.plan.cgroup_owner.map_or(Ok(()), |uid| self.cgroup.give_to(uid))
+            }
             Barrier::RuntimeHooks => {
                 // nvidia's prestart hook adds device rules of its own: ours must be there before and never after.
                 self.set_devices()?;

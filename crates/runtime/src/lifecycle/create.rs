@@ -52,7 +52,7 @@ pub(crate) struct Design {
     pub(crate) args: Args,
     pub(crate) host: Host,
     pub(crate) rules: Vec<Rule>,
-    plan: Plan,
+    pub(crate) plan: Plan,
     cgroup_path: CgroupPath,
 }
 

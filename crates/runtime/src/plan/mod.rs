@@ -55,6 +55,8 @@ pub struct Plan {
     pub trampoline: Vec<Step>,
     /// The id maps that the parent writes at [`Barrier::IdMap`].
     pub id_maps: Option<IdMaps>,
+    /// The user, as the host counts, whom the container's v2 cgroup is given to.
+    pub cgroup_owner: Option<u32>,
     /// oom_score_adj, written by the parent.
     pub oom_score_adj: Option<i32>,
     /// Limits, set by the parent at [`Barrier::Ready`] (it may raise what a user namespace's root may not).
@@ -135,6 +137,14 @@ pub struct Range {
     pub size: u32,
 }
 
+impl Range {
+    /// What this id in the namespace is outside, if it is one of these.
+    fn outside_of(&self, inside: u32) -> Option<u32> {
+        let offset = inside.checked_sub(self.inside)?;
+        (offset < self.size).then(|| self.outside.saturating_add(offset))
+    }
+}
+
 /// Id maps, and how they are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdMaps {
@@ -171,6 +181,7 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     // Again at the end: becoming the user clears it.
     planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;
+    planner.plan.cgroup_owner = planner.cgroup_owner(process);
     planner.keyring(process)?;
     if planner.namespaces.new & sys::clone::namespace::NET != 0 {
         planner.steps.push(Step::Loopback);
