@@ -13,7 +13,9 @@ mod hostile_images;
 mod lifecycle;
 mod merged_root;
 mod resources;
+mod rootless;
 mod run;
+mod unified;
 
 fn main() {
     let cases = [
@@ -26,6 +28,8 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        unified::CASES,
+        rootless::CASES,
         clients::CASES,
         attacks::CASES,
         hostile_images::CASES,

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use harness::bundle::Bundle;
-use harness::host::{missing, unified};
 use harness::host::Need::{Cgroup2, Path as FileNeed, Program, PureCgroup2, Root};
+use harness::host::{missing, unified};
 use harness::world::{Said, ok, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};
@@ -53,7 +53,10 @@ impl Stage {
         let cgroup = format!("rcr-resources-{}-{number}", std::process::id());
         let bundle = Bundle::new(script, |config, dir| {
             config["linux"]["cgroupsPath"] = json!(format!("/{cgroup}"));
-            config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "cgroup"}));
+            // There already where v2 is all there is.
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+            namespaces.retain(|n| n["type"] != "cgroup");
+            namespaces.push(json!({"type": "cgroup"}));
             adjust(config, dir);
         });
         Stage { bundle, cgroup, v2 }
