@@ -317,7 +317,7 @@ pub enum Step {
     Ambient(u64),
     /// PR_SET_PDEATHSIG.
     DeathSignal(i32),
-    /// Find the program: the first of these that may be executed.
+    /// Find the program: the first of these that may be executed. Nothing is open any more that it does not get.
     Find(Vec<CString>),
     /// Wait for the byte in the exec FIFO, with nothing else open from this descriptor on.
     AwaitStart(u32),
