@@ -3,16 +3,33 @@
 use std::ffi::{CStr, CString, c_char};
 use std::io;
 
-/// Sets the signal mask to empty and SIGPIPE, which Rust's runtime ignores, back to its default.
+/// Signals that the kernel knows (asm-generic/signal.h, `_NSIG`), on every architecture but MIPS.
+const KERNEL_SIGNALS: i32 = 64;
+
+/// Sets the signal mask to empty and every signal back to its default action. execve(2) keeps ignored signals ignored:
+/// SIGPIPE, which Rust's runtime ignores, and what the caller's shell ignores (`nohup`, a background job), which is no
+/// business of a container's.
 pub fn reset_signals() -> io::Result<()> {
-    // SAFETY: sigset_t is filled by sigemptyset before it is used; SIG_DFL is a valid disposition.
+    // The kernel's struct sigaction; all zero is SIG_DFL without flags, whatever the order of its fields.
+    let default = [0u64; 4];
+    for signal in 1..=KERNEL_SIGNALS {
+        // SAFETY: the kernel reads a struct sigaction, which is no longer than `default`, and writes nothing back. It
+        // refuses SIGKILL and SIGSTOP, which nobody can have changed. The raw call, because libc keeps two signals to itself.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                (KERNEL_SIGNALS / 8) as usize,
+            );
+        }
+    }
+    // SAFETY: sigset_t is filled by sigemptyset before it is used.
     unsafe {
         let mut empty: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut empty);
         crate::check(libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()).into())?;
-        if libc::signal(libc::SIGPIPE, libc::SIG_DFL) == libc::SIG_ERR {
-            return Err(io::Error::last_os_error());
-        }
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = cases!("foreground":
     the_terminal_goes_to_the_console_socket [Root, BUSYBOX],
     a_terminal_in_the_foreground_is_relayed [Root, BUSYBOX, Program("python3")],
     signals_reach_the_foreground_process [Root, BUSYBOX],
+    signals_that_the_caller_ignores_are_not_ignored_inside [Root, BUSYBOX],
     exec_on_a_terminal [Root, BUSYBOX, Program("python3")],
     descriptors_are_handed_on_when_asked [Root, BUSYBOX],
     readiness_is_forwarded_to_the_service_manager [Root, BUSYBOX],
@@ -150,6 +151,16 @@ fn signals_reach_the_foreground_process() {
         config["process"]["args"] = json!(["/bin/sh", "-c", "kill -SEGV $$"]);
     });
     assert_eq!(bundle.run("segv").code, 139);
+}
+
+/// As under nohup(1), or as a background job of a script.
+fn signals_that_the_caller_ignores_are_not_ignored_inside() {
+    let bundle = Stage::new("exec grep -E 'Sig(Ign|Blk)' /proc/self/status", |_, _| ());
+    let mut run = Command::new("sh");
+    run.args(["-c", "trap '' HUP INT QUIT TERM XFSZ; exec \"$@\"", "sh"]).arg(binary("rcr-runtime"));
+    run.arg("--root").arg(bundle.world.path().join("state"));
+    run.arg("run").arg("--bundle").arg(&bundle.dir).arg("background").stdin(Stdio::null());
+    assert_eq!(ok(&mut run), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000");
 }
 
 fn exec_on_a_terminal() {

@@ -7,12 +7,12 @@ terminal.py COMMAND [ARG...], with one step per line on standard input:
   resize ROWS COLUMNS
   hangup         take the terminal away
 Then waits for the end and exits with the command's code (128+N for a signal). What the command printed goes to
-standard output. Exit code 99: a text never came.
+standard output. Exit code 99: a text never came, or the command did not end in time and was killed.
 """
 import sys
 # This file has the name of a module that it needs, and python looks beside it first.
 sys.path.pop(0)
-import fcntl, os, pty, select, struct, termios, time
+import fcntl, os, pty, select, signal, struct, termios, time
 
 def winsize(fd, rows, columns):
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -61,13 +61,20 @@ for step in steps:
         winsize(master, *map(int, rest.split()))
     else:
         sys.exit(f"terminal.py: unknown step {step!r}")
+deadline = time.monotonic() + 10
 if failed:
     os.close(master)
 else:
-    deadline = time.monotonic() + 10
     while read(0.2) and time.monotonic() < deadline:
         pass
-status = os.waitpid(pid, 0)[1]
+while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
+    if time.monotonic() > deadline:
+        print("terminal.py: killed what would not end", file=sys.stderr)
+        failed = True
+        os.kill(pid, signal.SIGKILL)
+        deadline += 10
+    time.sleep(0.01)
+status = ended[1]
 sys.stdout.buffer.write(seen)
 sys.stdout.flush()
 code = os.waitstatus_to_exitcode(status)
