@@ -108,7 +108,7 @@ pub fn launch(
     let (process, sync) =
         if plan.trampoline.is_empty() { (cloned, sync) } else { arrive(plan, cloned, sync)? };
     let relay = request.console == Console::Relay;
-    let mut conversation = Conversation { plan, sync, process, console, kept: None, relay };
+    let mut conversation = Conversation { plan, sync, process, console, kept: None, relay, moved: None };
     match conversation.hold(at) {
         Ok(()) => Ok(Launched {
             pid: conversation.process.pid,
@@ -116,6 +116,9 @@ pub fn launch(
             console: conversation.kept,
         }),
         Err(e) => {
+            if let Some(moved) = &mut conversation.moved {
+                moved.undo();
+            }
             drive::kill(&conversation.process);
             Err(e)
         }

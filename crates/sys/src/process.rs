@@ -128,17 +128,8 @@ pub fn capabilities() -> io::Result<Capabilities> {
     })
 }
 
-/// close_range(2) with CLOSE_RANGE_CLOEXEC: execve(2) will close every descriptor from `first` on.
-pub fn close_on_exec_from(first: u32) -> io::Result<()> {
-    // SAFETY: only sets flags of descriptors; none is closed before execve replaces this program.
-    crate::check(unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    })
-    .map(drop)
-}
-
-/// close_range(2): closes every descriptor from `first` on but the two of `kept`, whoever owns it: only for a process
-/// whose next deed is execve(2), perhaps after waiting for something.
+/// close_range(2): closes every descriptor from `first` on but the two `kept`, whoever owns it: only for a process that
+/// uses nothing but those two and what stands below `first` until it executes another program.
 pub fn close_from_but(first: u32, kept: [std::os::fd::BorrowedFd; 2]) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let number = |fd: std::os::fd::BorrowedFd| {
@@ -147,17 +138,17 @@ pub fn close_from_but(first: u32, kept: [std::os::fd::BorrowedFd; 2]) -> io::Res
     let mut kept = kept.map(number);
     kept.sort_unstable();
     let mut from = first;
-    for fd in kept {
-        if fd > from {
-            close(from, fd - 1)?;
+    for kept in kept.into_iter().filter(|kept| *kept >= first) {
+        if kept > from {
+            close_range(from, kept - 1)?;
         }
-        from = from.max(fd + 1);
+        from = kept + 1;
     }
-    close(from, libc::c_uint::MAX)
+    close_range(from, libc::c_uint::MAX)
 }
 
-fn close(from: libc::c_uint, to: libc::c_uint) -> io::Result<()> {
-    // SAFETY: three integers; the contract of the public function is that nothing of what is closed is used again.
+fn close_range(from: libc::c_uint, to: libc::c_uint) -> io::Result<()> {
+    // SAFETY: three integers; the contract of the one caller is that nothing of what is closed is used again.
     crate::check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }).map(drop)
 }
 
@@ -344,12 +335,28 @@ pub fn execve(path: &CStr, args: &Strings, env: &mut Strings, extra: Option<&CSt
 }
 
 /// faccessat2(2) with the effective ids: whether `path` may be executed by this process.
+///
+/// Where a seccomp filter is older than that call, faccessat(2), which asks for the real ids. Where it knows neither:
+/// yes, and execve(2) decides.
 pub fn may_execute(path: &CStr) -> io::Result<()> {
+    let refused = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM));
     // SAFETY: `path` is NUL-terminated and outlives the call.
-    crate::check(unsafe {
+    let asked = crate::check(unsafe {
         libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS)
-    })
-    .map(drop)
+    });
+    let asked = match asked {
+        Err(e) if refused(&e) => {
+            // SAFETY: as above.
+            crate::check(unsafe {
+                libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::X_OK)
+            })
+        }
+        other => other,
+    };
+    match asked {
+        Err(e) if refused(&e) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Switches the loopback interface of this network namespace on.

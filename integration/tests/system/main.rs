@@ -12,9 +12,11 @@ mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
+mod mounts;
 mod resources;
 mod rootless;
 mod run;
+mod stress;
 mod unified;
 
 fn main() {
@@ -34,7 +36,9 @@ fn main() {
         attacks::CASES,
         hostile_images::CASES,
         merged_root::CASES,
+        mounts::CASES,
         crash::CASES,
+        stress::CASES,
     ];
     harness::main(cases.into_iter().flatten(), harness::registry::stop);
 }

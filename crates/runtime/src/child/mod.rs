@@ -23,7 +23,7 @@ use nix::sys::stat::Mode;
 use sys::clone::{Options, clone3, setns, unshare};
 use sys::process::Strings;
 
-use crate::plan::{Barrier, Plan, Step};
+use crate::plan::{Barrier, Plan, Slot, Step};
 use crate::seccomp::Filter;
 use fail::{At, Doing, Fail, LOG_MAX, Message};
 
@@ -66,8 +66,6 @@ pub(crate) struct Child<'a> {
     null: Option<OwnedFd>,
     mask: Option<OwnedFd>,
     directory_pending: bool,
-    /// The first descriptor that the program does not get.
-    kept: u32,
     program: usize,
     home: Option<[u8; HOME_MAX]>,
     started: bool,
@@ -115,7 +113,6 @@ impl<'a> Child<'a> {
             null: None,
             mask: None,
             directory_pending: false,
-            kept: 3,
             program: 0,
             home: None,
             started: false,
@@ -142,6 +139,7 @@ impl<'a> Child<'a> {
     fn step(&mut self, at: usize, step: &Step) -> Result<(), Fail> {
         match step {
             Step::Barrier(barrier) => self.barrier(at, *barrier),
+            Step::TakeTrees(slots) => self.take_trees(slots),
             Step::Undumpable => sys::process::set_undumpable().at(Doing::Call),
             Step::JoinCgroups => self.join_cgroups(),
             Step::Session => nix::unistd::setsid().map(drop).at(Doing::Call),
@@ -164,12 +162,12 @@ impl<'a> Child<'a> {
             Step::Create(kinds) => unshare(*kinds).at(Doing::Call),
             Step::Proc { own } => self.open_proc(*own),
             Step::Propagate(change) | Step::RootPropagation(change) => self.propagate_slash(*change),
-            Step::PrivateParent(candidates) => self.make_parent_private(candidates),
+            Step::PropagateAbove(change, candidates) => self.propagate_above(*change, candidates),
             Step::Root(root) => self.attach_root(root),
             Step::Mount(mount) => self.mount(mount),
-            Step::Bind(bind) => self.bind(bind),
+            Step::Bind(bind) => self.bind(at, bind),
             Step::Remount(mount) => self.remount(mount),
-            Step::Device(device) => self.device(device),
+            Step::Device(device) => self.device(at, device),
             Step::Link { to, at, replace } => self.link(to, at, *replace),
             Step::PivotRoot { shared } => self.pivot(*shared),
             Step::MoveRoot { cover } => self.move_root(cover),
@@ -197,11 +195,13 @@ impl<'a> Child<'a> {
             Step::Personality(persona) => sys::process::set_personality(*persona).at(Doing::Call),
             Step::MemoryPolicy(mode, nodes) => sys::process::set_memory_policy(*mode, nodes).at(Doing::Call),
             Step::Affinity(cpus) => sys::process::set_affinity(cpus).at(Doing::Call),
-            Step::Seccomp => self.load_seccomp(at),
-            Step::CloseOnExec(first) => {
-                self.kept = *first;
-                sys::process::close_on_exec_from(*first).at(Doing::Call)
+            Step::EveryCpu => {
+                // Whoever forbids it has chosen the caller's CPUs on purpose.
+                let _ = sys::process::set_affinity(&[u64::MAX; 128]);
+                Ok(())
             }
+            Step::Seccomp => self.load_seccomp(at),
+            Step::Close(first) => self.close_rest(*first),
             Step::StdioOwner(uid) => self.own_streams(*uid),
             Step::Home(uid) => self.look_up_home(*uid),
             Step::Directory(path) => self.change_directory(path),
@@ -215,13 +215,19 @@ impl<'a> Child<'a> {
             Step::Capabilities(sets) => sys::process::set_capabilities(*sets).at(Doing::Call),
             Step::Ambient(raise) => self.set_ambient(*raise),
             Step::DeathSignal(signal) => sys::process::set_parent_death_signal(*signal).at(Doing::Call),
-            Step::Find(candidates) => {
-                self.close_others()?;
-                self.find(candidates)
-            }
-            Step::AwaitStart(kept) => self.await_start(at, *kept),
+            Step::Find(candidates) => self.find(candidates),
+            Step::AwaitStart => self.await_start(at),
             Step::Exec => self.exec(),
         }
+    }
+
+    /// The parent sends them without being asked.
+    fn take_trees(&mut self, slots: &[Slot]) -> Result<(), Fail> {
+        for slot in slots {
+            let tree = self.wait_for_fd()?;
+            *self.files.slots.get_mut(*slot).ok_or(Fail::new(Doing::OpenSource, Errno::EBADF))? = Some(tree);
+        }
+        Ok(())
     }
 
     /// Takes a descriptor that the parent opened; it is closed after use.
@@ -268,10 +274,16 @@ impl<'a> Child<'a> {
         self.wait()
     }
 
-    fn send_fd(&self, at: usize, fd: BorrowedFd) -> Result<(), Fail> {
-        let step = u16::try_from(at).map_err(|_| Fail::new(Doing::SendTerminal, Errno::EOVERFLOW))?;
+    fn send_fd(&self, at: usize, fd: BorrowedFd, doing: Doing) -> Result<(), Fail> {
+        let step = u16::try_from(at).map_err(|_| Fail::new(doing, Errno::EOVERFLOW))?;
         let message = Message { step, doing: Doing::Reached, value: 0 };
-        sys::message::send(self.sync, &message.to_bytes(), Some(fd)).at(Doing::SendTerminal)
+        sys::message::send(self.sync, &message.to_bytes(), Some(fd)).at(doing)
+    }
+
+    /// The parent's answer, with the descriptor that comes with it.
+    fn wait_for_fd(&self) -> Result<OwnedFd, Fail> {
+        let (_, fd) = sys::message::receive(self.sync, &mut [0u8; 1]).at(Doing::ParentGone)?;
+        fd.ok_or(Fail::new(Doing::ParentGone, Errno::EPIPE))
     }
 
     /// A thread that writes 0 to a `tasks` file moves itself, which takes no lock of all processes; a parent that moves
@@ -295,15 +307,27 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    /// Waits for the byte that start writes. An exec, or a process that shares the pid namespace, may look at what this
-    /// one has open meanwhile: nothing but the FIFO and what the program gets. It is the init of a pid namespace, which
-    /// signals without a handler do not reach, and shall end when asked to nevertheless.
-    fn await_start(&mut self, at: usize, kept: u32) -> Result<(), Fail> {
+    /// Closes what the program does not get, before the filter is loaded, which may not know close_range(2). Execve would
+    /// close it too late: after it opened the program, whose path `/proc/self/fd/5/../../bin/sh` must not lead out of the
+    /// container (CVE-2024-21626). And an exec, or a process that shares the pid namespace, may look at what a process
+    /// that waits for its start has open.
+    fn close_rest(&mut self, first: u32) -> Result<(), Fail> {
+        let fifo = self.files.fifo.as_ref().map_or(self.sync, AsFd::as_fd);
+        sys::process::close_from_but(first, [fifo, self.sync]).at(Doing::Call)?;
+        for closed in [&mut self.root, &mut self.proc, &mut self.null, &mut self.mask] {
+            std::mem::forget(closed.take());
+        }
+        Ok(())
+    }
+
+    /// Waits for the byte that start writes, with nothing open but the FIFO and what the program gets. It is the init of
+    /// a pid namespace, which signals without a handler do not reach, and shall end when asked to nevertheless.
+    fn await_start(&mut self, at: usize) -> Result<(), Fail> {
         let fifo = self.files.fifo.as_ref().ok_or(Fail::new(Doing::Call, Errno::EBADF))?;
         sys::process::exit_on_signals().at(Doing::Call)?;
         self.reached(at, 0)?;
         self.started = true;
-        sys::process::close_from_but(kept, [fifo.as_fd(); 2]).at(Doing::Call)?;
+        nix::unistd::close(self.sync.as_raw_fd()).at(Doing::Call)?;
         let mut byte = [0u8; 1];
         loop {
             match nix::unistd::read(fifo, &mut byte) {
@@ -314,32 +338,44 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// Closes what the program does not get. The kernel would do so in execve(2), but not before it has opened the
-    /// program: `/proc/self/fd/5/../../bin/sh` must not lead out of the container (CVE-2024-21626).
-    fn close_others(&self) -> Result<(), Fail> {
-        let fifo = self.files.fifo.as_ref().map_or(self.sync, AsFd::as_fd);
-        sys::process::close_from_but(self.kept, [self.sync, fifo]).at(Doing::Call)
-    }
-
-    fn exec(&mut self) -> Result<(), Fail> {
+    /// The one that was found.
+    fn program(&self) -> Option<&'a CStr> {
         let candidates = self.steps.iter().find_map(|step| match step {
             Step::Find(candidates) => Some(candidates),
             _ => None,
         });
-        let path =
-            candidates.and_then(|c| c.get(self.program)).ok_or(Fail::new(Doing::Call, Errno::ENOENT))?;
+        candidates.and_then(|candidates| candidates.get(self.program)).map(CString::as_c_str)
+    }
+
+    fn exec(&mut self) -> Result<(), Fail> {
+        let path = self.program().ok_or(Fail::new(Doing::Call, Errno::ENOENT))?;
         let home = self.home.as_ref().and_then(|home| CStr::from_bytes_until_nul(home).ok());
         Err(sys::process::execve(path, &self.files.args, &mut self.files.env, home)).at(Doing::Call)
     }
 
+    /// Nobody listens any more but whoever reads the container's output: `exec PROGRAM: REASON`, in one write.
+    fn report_to_user(&self, fail: Fail) {
+        let program = self.program().map_or(&b"container process"[..], CStr::to_bytes);
+        let reason = Errno::from_raw(fail.errno).desc().as_bytes();
+        // The longest reason that libc has is a line.
+        let mut text = [0u8; 512];
+        let mut len = 0;
+        for part in [&b"exec "[..], &program[..program.len().min(400)], b": "] {
+            text[len..len + part.len()].copy_from_slice(part);
+            len += part.len();
+        }
+        let room = reason.len().min(text.len() - len - 1);
+        text[len..len + room].copy_from_slice(&reason[..room]);
+        text[len].make_ascii_lowercase();
+        text[len + room] = b'\n';
+        len += room + 1;
+        let [_, _, stderr] = sys::process::standard_streams();
+        let _ = nix::unistd::write(stderr, &text[..len]);
+    }
+
     fn report(&self, at: usize, fail: Fail) {
         if self.started {
-            // Nobody listens any more but whoever reads the container's output.
-            let [_, _, stderr] = sys::process::standard_streams();
-            for text in ["exec container process: ", Errno::from_raw(fail.errno).desc(), "\n"] {
-                let _ = nix::unistd::write(stderr, text.as_bytes());
-            }
-            return;
+            return self.report_to_user(fail);
         }
         let message =
             Message { step: u16::try_from(at).unwrap_or(u16::MAX), doing: fail.doing, value: fail.errno };

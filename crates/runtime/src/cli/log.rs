@@ -23,10 +23,11 @@ pub(crate) struct Log {
     /// `None` is standard error.
     file: Option<Arc<File>>,
     json: bool,
+    debug: bool,
 }
 
 impl Log {
-    /// Opens what the global flags ask for; with `--debug` the events of this process go there too.
+    /// Opens what the global flags ask for. The warnings of this process go there too, and with `--debug` all its events.
     pub(crate) fn open(before: &Parsed, after: &Parsed) -> Result<Log, Error> {
         let json = match global::value(before, after, "log-format").unwrap_or(OsStr::new("")).to_str() {
             Some("" | "text") => false,
@@ -42,11 +43,10 @@ impl Log {
                 Some(Arc::new(file.map_err(|e| Error::new(format!("open log {path:?}")).because(e))?))
             }
         };
-        let log = Log { file, json };
-        if global::value(before, after, "debug").is_some_and(|v| v == "true") {
-            // The only one who sets it is this function, called once.
-            let _ = tracing::subscriber::set_global_default(log.clone());
-        }
+        let debug = global::value(before, after, "debug").is_some_and(|v| v == "true");
+        let log = Log { file, json, debug };
+        // The only one who sets it is this function, called once.
+        let _ = tracing::subscriber::set_global_default(log.clone());
         Ok(log)
     }
 
@@ -60,6 +60,8 @@ impl Log {
 
     fn line(&self, level: &str, message: &str) {
         let time = now_in_seconds();
+        // logrus's word for it, which those who read the log look for.
+        let level = if level == "warn" { "warning" } else { level };
         let line = if self.json {
             format!("{}\n", json!({"level": level, "msg": message, "time": time}))
         } else {
@@ -77,7 +79,7 @@ impl Log {
 /// Events become lines; spans are not used here.
 impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        !metadata.is_span()
+        !metadata.is_span() && (self.debug || *metadata.level() <= tracing::Level::INFO)
     }
 
     fn event(&self, event: &tracing::Event<'_>) {

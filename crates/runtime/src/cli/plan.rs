@@ -39,6 +39,8 @@ fn run(_: &Global, parsed: &Parsed) -> Result<u8, Error> {
         await_start: true,
         ..Args::default()
     };
-    let plan = plan::create(&spec, &Host::detect()?, &args)?;
+    let mut host = Host::detect()?;
+    host.detect_for(&spec, args.no_pivot)?;
+    let plan = plan::create(&spec, &host, &args)?;
     print(&plan.to_string())
 }

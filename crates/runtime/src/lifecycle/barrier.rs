@@ -27,10 +27,12 @@ pub(crate) struct Barriers<'a> {
 impl Barriers<'_> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
-            Barrier::IdMap => Ok(()),
+            Barrier::IdMap | Barrier::NetDevices => Ok(()),
             Barrier::Cgroup => {
                 self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources))?;
-                self.design.plan.cgroup_owner.map_or(Ok(()), |uid| self.cgroup.give_to(uid))
+                self.design.plan.cgroup_owner.map_or(Ok(()), |uid| self.cgroup.give_to(uid))?;
+                let own = self.record.resctrl.as_ref().is_some_and(|group| group.own);
+                self.design.plan.resctrl.as_ref().map_or(Ok(()), |entry| entry.enter(own, at.pid))
             }
             Barrier::RuntimeHooks => {
                 // nvidia's prestart hook adds device rules of its own: ours must be there before and never after.
@@ -93,9 +95,12 @@ pub(crate) fn send_listener(record: &Record, spec: &Spec, at: &At<'_>, status: S
         "metadata": seccomp.listener_metadata().as_deref().unwrap_or_default(),
         "state": record.hook_state(status, Some(init)),
     });
-    let fail = |e| {
-        Error::new(format!("send the seccomp listener to linux.seccomp.listenerPath {path:?}")).because(e)
+    let fail = |what: &str| {
+        let message = format!("{what} seccomp agent (linux.seccomp.listenerPath {path:?})");
+        |e: std::io::Error| Error::new(message).because(e)
     };
-    let socket = UnixStream::connect(path).map_err(fail)?;
-    sys::message::send(socket.as_fd(), message.to_string().as_bytes(), Some(listener)).map_err(fail)
+    let socket = UnixStream::connect(path).map_err(fail("failed to connect with"))?;
+    let message = message.to_string();
+    sys::message::send(socket.as_fd(), message.as_bytes(), Some(listener))
+        .map_err(fail("send the listener to"))
 }

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
 use oci::runtime::{Hooks, LinuxNamespaceType};
 
 use super::barrier::Barriers;
@@ -20,6 +19,7 @@ use crate::devices::{self, Rule};
 use crate::host::Host;
 use crate::launch::{Request, launch};
 use crate::plan::{self, Plan};
+use crate::resctrl::{Entry, Group};
 use crate::{Error, ErrorKind, Spec, Status, hook, spec, time};
 
 /// Name of the copy of the configuration in the state directory; `exec` and startContainer hooks go by it.
@@ -87,9 +87,7 @@ impl Design {
             parent_death_signal: options.parent_death_signal,
         };
         let mut host = Host::detect()?;
-        if args.no_pivot {
-            host.detect_pseudo_mounts()?;
-        }
+        host.detect_for(&spec, args.no_pivot)?;
         let plan = plan::create(&spec, &host, &args)?;
         log_plan(&plan);
         let linux = spec.linux().as_ref();
@@ -120,6 +118,7 @@ impl Design {
             rootfs: utf8(bundle.join(root))?,
             annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
             cgroup_paths: BTreeMap::new(),
+            resctrl: self.plan.resctrl.as_ref().map(Entry::claim),
             own_pid_namespace: namespaces
                 .iter()
                 .any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none()),
@@ -156,7 +155,8 @@ fn build(
     if options.notify_socket {
         notify::make_directory(directory)?;
     }
-    let rootless = options.rootless.unwrap_or_else(|| !geteuid().is_root());
+    let host = &design.host;
+    let rootless = options.rootless.unwrap_or(host.euid != 0 || host.in_user_namespace);
     // Who names a cgroup wants that one.
     let named = design.spec.linux().as_ref().is_some_and(|l| l.cgroups_path().is_some());
     let tolerate = rootless && !named;
@@ -172,6 +172,7 @@ fn build(
         // Also what the container started: without a pid namespace of its own it outlives its init.
         let _ = cgroup.kill_all(nix::libc::SIGKILL);
         let _ = cgroup.remove();
+        let _ = record.resctrl.as_ref().map(Group::remove);
         if oom { Error::new("container init was OOM-killed (memory limit too low?)").because(e) } else { e }
     })
 }
@@ -211,7 +212,8 @@ fn start_init(
         console: options.console,
     };
     let mut barriers = Barriers { design, cgroup, directory, record, devices_set: false };
-    let launched = launch(request, &mut |at| barriers.answer(&at))?;
+    let launched = launch(request, &mut |at| barriers.answer(&at))
+        .map_err(|e| Error::new("unable to start container process").because(e))?;
     let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify };
     if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket)
         .and_then(|()| if design.args.await_start { Ok(()) } else { super::start::poststart(record) })

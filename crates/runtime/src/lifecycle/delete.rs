@@ -13,6 +13,7 @@ use super::directory::Directory;
 use super::hooks::of_kind;
 use super::kill::{open_init, signal_container};
 use super::record::Record;
+use crate::resctrl::Group;
 use crate::{Error, ErrorKind, Status, hook};
 
 /// How long a killed init may take to die, in milliseconds.
@@ -47,6 +48,7 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
             // Nobody is killed: the child of a dead `create` dies by itself, and until the record says more the
             // cgroup may have been somebody else's all along.
             record.cgroup()?.remove()?;
+            record.resctrl.as_ref().map_or(Ok(()), Group::remove)?;
             return directory.remove();
         }
         status if !force && status != Status::Created => {
@@ -79,6 +81,7 @@ pub(crate) fn destroy(directory: &Directory, record: &Record) -> Result<(), Erro
         cgroup.kill_all(nix::libc::SIGKILL)?;
     }
     cgroup.remove()?;
+    record.resctrl.as_ref().map_or(Ok(()), Group::remove)?;
     directory.remove()?;
     let poststop = of_kind(record.hooks.as_ref(), Hooks::poststop);
     hook::run_here("poststop", poststop, &record.hook_state(Status::Stopped, None))

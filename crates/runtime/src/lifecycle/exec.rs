@@ -78,7 +78,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     let launched = launch(request, &mut |at| answer(&at, &record, &spec, init.as_fd()));
     let launched = launched.map_err(|e| match oom::kills(&record.cgroup_paths) > oom_kills {
         true => Error::new("possibly OOM-killed").because(e),
-        false => e,
+        false => Error::new("unable to start container process").because(e),
     })?;
     let created =
         Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify: None };
@@ -99,7 +99,8 @@ fn answer(at: &At<'_>, record: &Record, spec: &Spec, init: BorrowedFd<'_>) -> Re
         Barrier::Cgroup => {
             // The namespaces have been opened by now: they were this container's if its init still lives.
             sys::pidfd::signal(init, 0)
-                .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))
+                .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))?;
+            record.resctrl.as_ref().map_or(Ok(()), |group| group.follow(at.pid))
         }
         Barrier::SeccompFd => send_listener(record, spec, at, Status::Running),
         _ => Ok(()),

@@ -11,6 +11,7 @@ use super::{
     Barrier, Bind, Device, IdMapping, IdMaps, Mount, Open, Plan, Propagation, Range, RootSource, Source,
     Step, Tree,
 };
+use crate::resctrl::Entry;
 
 fn text(bytes: &CStr) -> std::borrow::Cow<'_, str> {
     bytes.to_string_lossy()
@@ -57,7 +58,8 @@ fn recursive_words(change: SetAttr) -> Vec<String> {
     let cleared = attributes(change.clear & !attr::ATIME_MASK & !change.set)
         .into_iter()
         .map(|word| format!("no r{word}"));
-    set.chain(cleared).collect()
+    let relative = change.clear & attr::ATIME_MASK != 0 && change.set & attr::ATIME_MASK == 0;
+    set.chain(cleared).chain(relative.then(|| "rrelatime".to_owned())).collect()
 }
 
 impl Display for Barrier {
@@ -65,6 +67,7 @@ impl Display for Barrier {
         f.write_str(match self {
             Barrier::IdMap => "id maps",
             Barrier::Cgroup => "cgroup",
+            Barrier::NetDevices => "network devices",
             Barrier::RuntimeHooks => "createRuntime hooks",
             Barrier::ContainerHooks => "createContainer hooks",
             Barrier::SeccompFd => "seccomp listener",
@@ -101,6 +104,8 @@ impl Display for Source {
         match self {
             Source::Path(path) | Source::Opened(_, path) => f.write_str(&text(path)),
             Source::Either(first, second) => write!(f, "{} (or else {})", text(first), text(second)),
+            Source::Inside(path) => write!(f, "the root's {}", text(path)),
+            Source::InsideByParent(tree) => write!(f, "the root's {} (opened by the parent)", tree.words()),
         }
     }
 }
@@ -145,6 +150,7 @@ impl Display for Step {
     #[allow(clippy::too_many_lines)] // a table
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
+            Step::TakeTrees(slots) => write!(f, "take {} mounts that the parent opens", slots.len()),
             Step::Barrier(barrier) => write!(f, "wait for the parent: {barrier}"),
             Step::Undumpable => f.write_str("become undumpable"),
             Step::JoinCgroups => f.write_str("join cgroups"),
@@ -164,16 +170,18 @@ impl Display for Step {
             Step::Proc { own: true } => f.write_str("open an own procfs"),
             Step::Proc { own: false } => f.write_str("open the host's procfs"),
             Step::Propagate(change) => write!(f, "make all mounts {}", propagation_word(*change)),
-            Step::PrivateParent(paths) => {
-                write!(f, "make the mount above {} private", paths.first().map_or("".into(), |p| text(p)))
+            Step::PropagateAbove(change, paths) => {
+                let path = paths.first().map_or("".into(), |p| text(p));
+                write!(f, "make the mount above {path} {}", propagation_word(*change))
             }
             Step::Root(root) => {
                 let path = text(&root.path);
                 match root.source {
-                    RootSource::Path => write!(f, "bind root file system {path}"),
-                    RootSource::Opened(_) => write!(f, "attach root file system {path}"),
-                    RootSource::Given => write!(f, "attach the given root file system at {path}"),
+                    RootSource::Path => write!(f, "bind root file system {path}")?,
+                    RootSource::Opened(_) => write!(f, "attach root file system {path}")?,
+                    RootSource::Given => write!(f, "attach the given root file system at {path}")?,
                 }
+                if root.private { Ok(()) } else { f.write_str(", a slave as it is") }
             }
             Step::Mount(mount) => write!(f, "mount {mount}"),
             Step::Bind(bind) => write!(f, "bind {bind}"),
@@ -203,14 +211,23 @@ impl Display for Step {
             Step::SelinuxKeyLabel(label) => write!(f, "set selinux label {} for keys", text(label)),
             Step::NoNewPrivileges => f.write_str("set no_new_privs"),
             Step::Scheduling(s) => {
-                write!(f, "set scheduler (policy {}, nice {}, priority {})", s.policy, s.nice, s.priority)
+                write!(f, "set scheduler (policy {}, nice {}, priority {}", s.policy, s.nice, s.priority)?;
+                if s.flags != 0 {
+                    write!(f, ", flags {:#x}", s.flags)?;
+                }
+                let deadline = [s.runtime, s.deadline, s.period];
+                if deadline != [0; 3] {
+                    write!(f, ", runtime {} deadline {} period {}", s.runtime, s.deadline, s.period)?;
+                }
+                f.write_str(")")
             }
             Step::IoPriority(p) => write!(f, "set io priority (class {}, {})", p >> 13, p & 0x1fff),
             Step::Personality(persona) => write!(f, "set personality {persona:#x}"),
             Step::MemoryPolicy(mode, nodes) => write!(f, "set memory policy {mode:#x} on nodes {nodes:x?}"),
             Step::Affinity(cpus) => write!(f, "set cpu affinity {cpus:x?}"),
+            Step::EveryCpu => f.write_str("run on every cpu"),
             Step::Seccomp => f.write_str("load seccomp filter"),
-            Step::CloseOnExec(first) => write!(f, "close descriptors from {first} on at exec"),
+            Step::Close(first) => write!(f, "close descriptors from {first} on"),
             Step::StdioOwner(uid) => write!(f, "give the standard streams to user {uid}"),
             Step::Home(uid) => write!(f, "look up HOME of user {uid}"),
             Step::Directory(path) => write!(f, "chdir to cwd ({:?}) set in config.json", text(path)),
@@ -241,7 +258,7 @@ impl Display for Step {
                     if paths.is_empty() { "nothing: no PATH".into() } else { paths.join(", ") }
                 )
             }
-            Step::AwaitStart(_) => f.write_str("wait for start"),
+            Step::AwaitStart => f.write_str("wait for start"),
             Step::Exec => f.write_str("exec"),
         }
     }
@@ -252,16 +269,23 @@ fn write_ranges(f: &mut Formatter<'_>, what: &str, ranges: &[Range]) -> fmt::Res
     writeln!(f, "{what}: {}", ranges.join(", "))
 }
 
-impl Display for Tree {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}mount of {}", if self.recursive { "recursive " } else { "" }, text(&self.path))?;
+impl Tree {
+    /// Its path, and how owners are shown.
+    fn words(&self) -> String {
+        let path = text(&self.path);
         match &self.id_maps {
-            None => Ok(()),
-            Some((IdMapping::Namespace(path), _)) => write!(f, ", id-mapped as {}", text(path)),
+            None => path.into_owned(),
+            Some((IdMapping::Namespace(namespace), _)) => format!("{path}, id-mapped as {}", text(namespace)),
             Some((IdMapping::Ranges(map), _)) => {
-                write!(f, ", id-mapped ({} uid, {} gid ranges)", map.uid.len(), map.gid.len())
+                format!("{path}, id-mapped ({} uid, {} gid ranges)", map.uid.len(), map.gid.len())
             }
         }
+    }
+}
+
+impl Display for Tree {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}mount of {}", if self.recursive { "recursive " } else { "" }, self.words())
     }
 }
 
@@ -274,6 +298,7 @@ impl Display for Open {
             Open::Process(pid) => write!(f, "process {pid}"),
             Open::ProcessRoot(pid) => write!(f, "root of process {pid}"),
             Open::Tree(tree) => write!(f, "{tree}"),
+            Open::Late(tree) => write!(f, "{tree}, in the process's mount namespace"),
         }
     }
 }
@@ -289,6 +314,20 @@ impl Display for IdMaps {
             writeln!(f, "  setgroups: deny")?;
         }
         Ok(())
+    }
+}
+
+impl Display for Entry {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let how = if self.must_exist { "existing " } else { "" };
+        write!(f, "join {how}resctrl group {}", self.group.dir.display())?;
+        if !self.schemata.is_empty() {
+            write!(f, " ({})", self.schemata.join(", "))?;
+        }
+        match &self.group.monitor {
+            Some(monitor) => write!(f, ", monitored by {}", monitor.display()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -321,6 +360,16 @@ impl Display for Plan {
         }
         for limit in &self.limits {
             writeln!(f, "  limit {} {} {}", limit.name, limit.soft, limit.hard)?;
+        }
+        for device in &self.net_devices {
+            write!(f, "  move network device {}", device.name)?;
+            match &device.new_name {
+                Some(name) => writeln!(f, ", as {name}")?,
+                None => writeln!(f)?,
+            }
+        }
+        if let Some(entry) = &self.resctrl {
+            writeln!(f, "  {entry}")?;
         }
         if !self.trampoline.is_empty() {
             writeln!(f, "intermediate process")?;

@@ -5,6 +5,7 @@
 //! error or the debug log says about it.
 
 mod capability;
+mod conduct;
 mod device;
 mod display;
 #[cfg(test)]
@@ -13,7 +14,9 @@ mod identity;
 mod join;
 mod mount;
 mod namespace;
+mod net_device;
 mod option;
+mod resctrl;
 mod root;
 mod step;
 mod sysctl;
@@ -35,6 +38,7 @@ pub use step::{
 use crate::args::Args;
 use crate::cgroup::CgroupPath;
 use crate::host::Host;
+use crate::resctrl::Entry;
 use crate::{Error, ErrorKind, Spec};
 use namespace::Namespaces;
 
@@ -61,6 +65,10 @@ pub struct Plan {
     pub oom_score_adj: Option<i32>,
     /// Limits, set by the parent at [`Barrier::Ready`] (it may raise what a user namespace's root may not).
     pub limits: Vec<Limit>,
+    /// Network devices that the parent moves at [`Barrier::NetDevices`].
+    pub net_devices: Vec<NetDevice>,
+    /// The resctrl group that the parent puts the process into, at [`Barrier::Cgroup`].
+    pub resctrl: Option<Entry>,
     /// What the new process does, in order; the last is the execve.
     pub steps: Vec<Step>,
     /// The filter that [`Step::Seccomp`] loads.
@@ -93,6 +101,9 @@ pub enum Open {
     ProcessRoot(i32),
     /// A detached copy of a mount.
     Tree(Tree),
+    /// The same, made in the new process's mount namespace, and taken by [`Step::TakeTrees`]: there the attributes of
+    /// mounts are held against a user namespace's root (mount_namespaces(7)), and so they are for the copy.
+    Late(Tree),
 }
 
 /// A detached copy of a mount.
@@ -169,6 +180,15 @@ pub struct Limit {
     pub hard: u64,
 }
 
+/// A network device of the host that the container gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub name: String,
+    /// Its name in the container, if that is another; `%d` in it stands for the lowest number that is free.
+    pub new_name: Option<String>,
+}
+
 /// Plans a container's init process.
 ///
 /// # Errors
@@ -182,10 +202,13 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;
     planner.plan.cgroup_owner = planner.cgroup_owner(process);
+    let entered = planner.steps.len();
     planner.keyring(process)?;
     if planner.namespaces.new & sys::clone::namespace::NET != 0 {
         planner.steps.push(Step::Loopback);
     }
+    planner.net_devices()?;
+    planner.resctrl()?;
     planner.begin_root()?;
     planner.mounts()?;
     planner.devices()?;
@@ -204,6 +227,12 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     }
     planner.steps.push(Step::Barrier(Barrier::Ready));
     planner.become_user(process)?;
+    let late: Vec<Slot> = (0..planner.plan.opens.len())
+        .filter(|slot| matches!(planner.plan.opens[*slot], Open::Late(_)))
+        .collect();
+    if !late.is_empty() {
+        planner.steps.insert(entered, Step::TakeTrees(late));
+    }
     Ok(planner.finish())
 }
 
@@ -251,6 +280,12 @@ impl<'a> Planner<'a> {
     /// Whether the parent opens mount sources for the child: it has the right to, and the child may lack it.
     fn parent_opens(&self) -> bool {
         self.namespaces.has(sys::clone::namespace::USER) && self.host.euid == 0
+    }
+
+    /// Has the parent open a mount.
+    fn open_tree(&mut self, tree: Tree) -> Slot {
+        let held = self.namespaces.new & sys::clone::namespace::MOUNT != 0 && self.parent_opens();
+        self.open(if held { Open::Late(tree) } else { Open::Tree(tree) })
     }
 
     fn new_cgroup_namespace(&self) -> bool {

@@ -8,7 +8,7 @@ use sys::mount::propagation;
 
 use super::mount::clean;
 use super::option::propagation_word;
-use super::{Open, Planner, Propagation, Root, RootSource, Step, Terminal, Tree, c_string, invalid};
+use super::{Planner, Propagation, Root, RootSource, Step, Terminal, Tree, c_string, invalid};
 use crate::Error;
 
 impl Planner<'_> {
@@ -39,15 +39,18 @@ impl Planner<'_> {
         let path = self.root_path()?;
         let at = c_string("root.path", path.as_os_str())?;
         let slave = Propagation { kind: propagation::SLAVE, recursive: true };
-        let change = self.root_propagation()?.unwrap_or(slave);
+        let given = self.root_propagation()?;
+        let change = given.unwrap_or(slave);
         // In the host's own mount namespace nothing but the container's directory may be touched.
         if self.namespaces.has(MOUNT) {
             self.steps.push(Step::Propagate(change));
             self.tree_propagation = Some(change);
-            if !matches!(change.kind, propagation::SLAVE | propagation::PRIVATE) {
+            // A change of `/` alone does not reach the mount that the root lies on, if that is another one.
+            if !change.recursive || !matches!(change.kind, propagation::SLAVE | propagation::PRIVATE) {
                 let above: Result<_, _> =
                     path.ancestors().map(|p| c_string("root.path", p.as_os_str())).collect();
-                self.steps.push(Step::PrivateParent(above?));
+                let kind = if change.kind == propagation::SLAVE { change.kind } else { propagation::PRIVATE };
+                self.steps.push(Step::PropagateAbove(Propagation { kind, recursive: false }, above?));
             }
         }
         let source = if self.args.rootfs_given {
@@ -55,11 +58,13 @@ impl Planner<'_> {
         } else if self.parent_opens() {
             let tree =
                 Tree { path: at.clone(), recursive: true, propagation: self.tree_propagation, id_maps: None };
-            RootSource::Opened(self.open(Open::Tree(tree)))
+            RootSource::Opened(self.open_tree(tree))
         } else {
             RootSource::Path
         };
-        self.steps.push(Step::Root(Root { path: at, source }));
+        let slave = given.is_some_and(|change| change.kind == propagation::SLAVE);
+        let private = !slave || !self.namespaces.has(MOUNT);
+        self.steps.push(Step::Root(Root { path: at, source, private }));
         Ok(())
     }
 
@@ -123,9 +128,6 @@ impl Planner<'_> {
         let later = std::mem::take(&mut self.read_only_later);
         self.steps.extend(later.into_iter().map(Step::ReadOnlyMount));
         if self.spec.root().as_ref().and_then(|r| r.readonly()) == Some(true) {
-            if !self.namespaces.has(MOUNT) {
-                return Err(invalid("root.readonly", "needs a mount namespace"));
-            }
             self.steps.push(Step::ReadOnlyRoot);
         }
         self.umask(process);

@@ -6,6 +6,8 @@ use std::ffi::CString;
 use sys::mount::SetAttr;
 use sys::process::{Capabilities, Scheduling};
 
+use super::Tree;
+
 /// A point where the new process waits for the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Barrier {
@@ -14,6 +16,8 @@ pub enum Barrier {
     /// The process exists and is in its cgroups, or about to join them: apply the limits. No step waits for this; the
     /// caller is asked at once, and [`Barrier::Ready`] comes after it.
     Cgroup,
+    /// Answered by the launcher: network devices are moved into the process's namespace ([`super::Plan::net_devices`]).
+    NetDevices,
     /// prestart and createRuntime hooks: mounts are made, the root is not entered yet.
     RuntimeHooks,
     /// createContainer hooks: the same moment; run them with [`super::hook`].
@@ -91,8 +95,12 @@ pub enum Source {
     Path(CString),
     /// The first path or, where nothing is there, the second.
     Either(CString, CString),
-    /// A detached mount that the parent opened ([`super::Open::Tree`]); the path is for messages.
+    /// A detached mount that the parent opened ([`super::Open`]); the path is for messages.
     Opened(Slot, CString),
+    /// A clean absolute path inside the root, with what has been mounted there by now. Links stay inside.
+    Inside(CString),
+    /// The same, opened by the parent when the child gets there: the child lacks the rights.
+    InsideByParent(Box<Tree>),
 }
 
 /// A bind mount.
@@ -131,6 +139,9 @@ pub struct Root {
     pub path: CString,
     /// Whence it comes.
     pub source: RootSource,
+    /// Its propagation is taken from it, because pivot_root(2) refuses a shared one, and what is mounted in it would
+    /// appear on the host. A slave's can be kept: what the host mounts there appears in the container.
+    pub private: bool,
 }
 
 /// Whence the root file system comes.
@@ -186,6 +197,8 @@ pub struct Terminal {
 pub enum Step {
     /// Wait for the parent.
     Barrier(Barrier),
+    /// Take the mounts that the parent opens in this process's mount namespace ([`super::Open::Late`]).
+    TakeTrees(Vec<Slot>),
     /// Let nobody look into this process, through /proc/PID or ptrace(2), who has no rights outside of the container
     /// (CVE-2016-9962). execve(2) ends it.
     Undumpable,
@@ -218,8 +231,8 @@ pub enum Step {
     },
     /// Change the propagation of all mounts, so that nothing gets back to the host.
     Propagate(Propagation),
-    /// Make the mount private that the root lies on: the first of these that is a mount point.
-    PrivateParent(Vec<CString>),
+    /// Change the propagation of the mount that the root lies on: the first of these that is a mount point.
+    PropagateAbove(Propagation, Vec<CString>),
     /// Attach the root file system.
     Root(Root),
     /// Mount a new file system.
@@ -293,10 +306,12 @@ pub enum Step {
     MemoryPolicy(i32, Vec<u64>),
     /// sched_setaffinity(2).
     Affinity(Vec<u64>),
+    /// sched_setaffinity(2) to all CPUs, of which the cgroup's cpuset leaves those it has.
+    EveryCpu,
     /// Load the seccomp filter.
     Seccomp,
-    /// Close descriptors from this one on at execve.
-    CloseOnExec(u32),
+    /// Close descriptors from this one on, but the two that this process itself still needs.
+    Close(u32),
     /// Give the standard streams to this user, as far as that is possible.
     StdioOwner(u32),
     /// Look up HOME of this user in /etc/passwd.
@@ -317,10 +332,10 @@ pub enum Step {
     Ambient(u64),
     /// PR_SET_PDEATHSIG.
     DeathSignal(i32),
-    /// Find the program: the first of these that may be executed. Nothing is open any more that it does not get.
+    /// Find the program: the first of these that may be executed.
     Find(Vec<CString>),
-    /// Wait for the byte in the exec FIFO, with nothing else open from this descriptor on.
-    AwaitStart(u32),
+    /// Wait for the byte in the exec FIFO.
+    AwaitStart,
     /// execve(2).
     Exec,
 }
