@@ -26,6 +26,8 @@ pub(crate) struct Conversation<'a> {
     pub(crate) relay: bool,
     /// Network devices that go home when the launch fails.
     pub(crate) moved: Option<Moved>,
+    /// What the process said before its id was known ([`receive_announced`]).
+    pub(crate) early: Option<Heard>,
 }
 
 impl Conversation<'_> {
@@ -34,9 +36,11 @@ impl Conversation<'_> {
         self.go_ahead(at)?;
         let mut ready = false;
         loop {
-            let Some(Heard { message, log, fd }) = receive(self.sync.as_fd())? else {
-                return self.ended(ready);
+            let heard = match self.early.take() {
+                None => receive(self.sync.as_fd())?,
+                early => early,
             };
+            let Some(Heard { message, log, fd }) = heard else { return self.ended(ready) };
             let index = usize::from(message.step);
             let step = step(self.plan, index)
                 .ok_or_else(|| Error::new("the child named a step that is not there"))?;
@@ -183,24 +187,30 @@ pub(crate) fn kill(process: &Cloned) {
     let _ = waitid(Id::PIDFd(process.pidfd.as_fd()), WaitPidFlag::WEXITED);
 }
 
-/// The id of the process that an intermediate one cloned.
-pub(crate) fn receive_announced(plan: &Plan, sync: BorrowedFd) -> Result<i32, Error> {
-    let Some(Heard { message, log, .. }) = receive(sync)? else {
-        return Err(Error::new("the intermediate process died"));
-    };
-    let index = usize::from(message.step);
-    match (message.doing, step(plan, index)) {
-        (Doing::Reached, None) => Ok(message.value),
-        (Doing::CloneFailed, _) => {
-            Err(Error::new("clone3 in the user namespace").because(Reason(message.value)))
+/// The id of the process that an intermediate one cloned, and what that process has said meanwhile: it may come to its
+/// first barrier, or to grief, before the intermediate one tells its id. It waits then, so it is one message at most.
+pub(crate) fn receive_announced(plan: &Plan, sync: BorrowedFd) -> Result<(i32, Option<Heard>), Error> {
+    let mut early = None;
+    loop {
+        let Some(heard) = receive(sync)? else { return Err(Error::new("the intermediate process died")) };
+        let message = heard.message;
+        let index = usize::from(message.step);
+        match (message.doing, step(plan, index)) {
+            (Doing::Reached, None) => return Ok((message.value, early)),
+            (Doing::CloneFailed, _) => {
+                return Err(Error::new("clone3 in the user namespace").because(Reason(message.value)));
+            }
+            (_, Some(step)) if index < plan.trampoline.len() => {
+                return Err(failure(plan, index, step, message, &heard.log));
+            }
+            (_, Some(_)) if early.is_none() => early = Some(heard),
+            _ => return Err(Error::new("the intermediate process named a step that is not there")),
         }
-        (_, Some(step)) => Err(failure(plan, index, step, message, &log)),
-        _ => Err(Error::new("the intermediate process named a step that is not there")),
     }
 }
 
 /// One message of the child, and what came with it.
-struct Heard {
+pub(crate) struct Heard {
     message: Message,
     /// What the kernel said about a file system.
     log: String,

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -22,11 +23,16 @@ use crate::prepare::{self, Refused};
 /// What could not be done with a tree: sending it.
 const SEND: Refused = ": send it to the process";
 
+/// Nor going where it is.
+const ENTER: Refused = ": enter the process's mount namespace";
+
 /// All that an answer may name; its index is what is sent.
-const REFUSALS: [Refused; 4] = [prepare::OPEN, prepare::PROPAGATION, prepare::ID_MAP, SEND];
+const REFUSALS: [Refused; 5] = [prepare::OPEN, prepare::PROPAGATION, prepare::ID_MAP, SEND, ENTER];
 
 /// Copies `trees` in the mount namespace of `process` and sends them, in this order, by `to`. Paths begin at `root`, which
 /// is open in that namespace, and can't leave it; without it at the process's own root directory.
+///
+/// A process that is gone is no error: what it said before is still to be heard.
 pub(crate) fn send(
     trees: &[&Tree],
     root: Option<BorrowedFd>,
@@ -38,17 +44,20 @@ pub(crate) fn send(
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let slash = match root {
         Some(_) => None,
-        None => Some(
-            nix::fcntl::open(format!("/proc/{}/root", process.pid).as_str(), flags, Mode::empty())
-                .map_err(|e| fail(e.into()))?,
-        ),
+        None => {
+            match nix::fcntl::open(format!("/proc/{}/root", process.pid).as_str(), flags, Mode::empty()) {
+                // It is our child and not reaped, so the number is its.
+                Err(Errno::ENOENT | Errno::ESRCH) => return Ok(()),
+                other => Some(other.map_err(|e| fail(e.into()))?),
+            }
+        }
     };
     let (ours, theirs) = sys::message::pair().map_err(fail)?;
     let mut ours = Some(ours);
     let copier = clone3(&Options::default(), || {
         drop(ours.take());
         let copied = enter(process, slash.as_ref())
-            .map_err(|e| (0, prepare::OPEN, e))
+            .map_err(|e| (0, ENTER, e))
             .and_then(|()| copy_all(trees, &users, root, to));
         let Err((index, refused, e)) = copied else { return 0 };
         let refused = REFUSALS.iter().position(|known| *known == refused).unwrap_or(0);
@@ -73,6 +82,9 @@ pub(crate) fn send(
         [0, 4, 8].map(|at| i32::from_ne_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]]));
     let of = |index: i32| usize::try_from(index).unwrap_or(0);
     let refused = REFUSALS.get(of(refused)).unwrap_or(&"");
+    if matches!((*refused, Errno::from_raw(errno)), (SEND, Errno::EPIPE) | (ENTER, Errno::ESRCH)) {
+        return Ok(());
+    }
     let tree = trees.get(of(index)).map_or_else(String::new, ToString::to_string);
     Err(Error::new(format!("open {tree}{refused}")).because(io::Error::from_raw_os_error(errno)))
 }

@@ -105,10 +105,11 @@ pub fn launch(
     drop(theirs);
     drop(files);
     let sync = ours.ok_or_else(|| Error::new("the socket pair is gone"))?;
-    let (process, sync) =
-        if plan.trampoline.is_empty() { (cloned, sync) } else { arrive(plan, cloned, sync)? };
+    let (process, early) =
+        if plan.trampoline.is_empty() { (cloned, None) } else { arrive(plan, cloned, sync.as_fd())? };
     let relay = request.console == Console::Relay;
-    let mut conversation = Conversation { plan, sync, process, console, kept: None, relay, moved: None };
+    let mut conversation =
+        Conversation { plan, sync, process, console, kept: None, relay, moved: None, early };
     match conversation.hold(at) {
         Ok(()) => Ok(Launched {
             pid: conversation.process.pid,
@@ -137,17 +138,17 @@ fn connect(plan: &Plan, console: &Console) -> Result<Option<OwnedFd>, Error> {
 }
 
 /// The intermediate process joined a user namespace and cloned the process that is wanted, as its sibling: our child.
-fn arrive(plan: &Plan, first: Cloned, sync: OwnedFd) -> Result<(Cloned, OwnedFd), Error> {
-    let answer = drive::receive_announced(plan, sync.as_fd());
+fn arrive(plan: &Plan, first: Cloned, sync: BorrowedFd) -> Result<(Cloned, Option<drive::Heard>), Error> {
+    let answer = drive::receive_announced(plan, sync);
     if answer.is_err() {
         drive::kill(&first);
     } else {
         // It has nothing left to do but exit.
         let _ = waitpid(Pid::from_raw(first.pid), None);
     }
-    let pid = answer?;
+    let (pid, early) = answer?;
     let pidfd = sys::pidfd::open(pid).map_err(|e| Error::new(format!("open process {pid}")).because(e))?;
-    Ok((Cloned { pid, pidfd }, sync))
+    Ok((Cloned { pid, pidfd }, early))
 }
 
 /// What has to be so in this process at the moment of the clone, and is put back after it.

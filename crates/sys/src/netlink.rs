@@ -156,17 +156,15 @@ impl Netlink {
         request.extend(flags.to_ne_bytes());
         request.extend([0; 8]);
         request.extend(body);
+        let socket = self.socket.as_raw_fd();
         // SAFETY: pointer and length are of one vector. A socket without a peer sends to the kernel.
-        crate::check(
-            unsafe { libc::send(self.socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) }
-                as libc::c_long,
-        )?;
+        let sent = unsafe { libc::send(socket, request.as_ptr().cast(), request.len(), 0) };
+        crate::check(sent as libc::c_long)?;
         let mut buffer = vec![0u8; BUFFER];
         loop {
             // SAFETY: the kernel writes at most `buffer.len()` bytes.
-            let count = crate::check(unsafe {
-                libc::recv(self.socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
-            } as libc::c_long)?;
+            let count = unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            let count = crate::check(count as libc::c_long)?;
             let mut rest = buffer.get(..usize::try_from(count).map_err(|_| invalid())?).unwrap_or_default();
             let mut many = false;
             while let Some((kind, flags, payload, after)) = message(rest) {

@@ -4,7 +4,9 @@ mod attacks;
 mod bad_input;
 mod bundle;
 mod clients;
+mod command_line;
 mod commands;
+mod container_fields;
 mod containers;
 mod crash;
 mod demo;
@@ -12,7 +14,10 @@ mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod merged_root;
+mod mount_fields;
 mod mounts;
+mod net_devices;
+mod process_fields;
 mod resources;
 mod rootless;
 mod run;
@@ -32,6 +37,11 @@ fn main() {
         resources::CASES,
         unified::CASES,
         rootless::CASES,
+        command_line::CASES,
+        process_fields::CASES,
+        container_fields::CASES,
+        mount_fields::CASES,
+        net_devices::CASES,
         clients::CASES,
         attacks::CASES,
         hostile_images::CASES,

@@ -20,6 +20,8 @@ pub(crate) const CASES: &[Case] = cases!("mounts":
     what_a_dangling_destination_names_is_made_inside [Root, File("/bin/busybox")],
     a_user_namespace_cannot_loosen_a_mount_of_the_host [Root, File("/bin/busybox"), Program("unshare")],
     a_read_only_root_needs_no_mount_namespace [Root, File("/bin/busybox"), Program("unshare")],
+    a_failed_create_unmounts_a_root_of_the_host [Root, File("/bin/busybox"), Program("unshare")],
+    a_process_that_fails_early_is_heard [Root, File("/bin/busybox"), File("/proc/self/ns/time")],
     a_slave_root_gets_what_the_host_mounts [Root, File("/bin/busybox"), Program("unshare")],
 );
 
@@ -195,6 +197,44 @@ fn a_read_only_root_needs_no_mount_namespace() {
     assert!(!bundle.rootfs().join("file").exists());
     // The host's own mount of the same file system is as it was.
     fs::write(bundle.rootfs().join("other"), "").expect("still writable");
+    assert_none_since(&before);
+}
+
+fn a_failed_create_unmounts_a_root_of_the_host() {
+    // The program is not there; a hook fails when everything is mounted.
+    for (program, hook) in [("/no/such", "/bin/true"), ("/bin/true", "/bin/false")] {
+        let bundle = Bundle::new("", |config, _| {
+            config["linux"]["namespaces"]
+                .as_array_mut()
+                .expect("namespaces")
+                .retain(|n| n["type"] != "mount");
+            config["linux"]["maskedPaths"] = json!([]);
+            config["linux"]["readonlyPaths"] = json!([]);
+            config["process"]["args"] = json!([program]);
+            config["hooks"] = json!({ "createRuntime": [{ "path": hook }] });
+        });
+        let runtime = bundle.world.runtime();
+        let mut run = Command::new("unshare");
+        run.args(["--mount", "sh", "-uc", "\"$@\"; echo $? $(grep -c rootfs /proc/self/mountinfo)", "sh"]);
+        run.arg(runtime.get_program()).args(runtime.get_args());
+        let said = say(run.args(["run", "--bundle"]).arg(&bundle.dir).arg("failed").stdin(Stdio::null()));
+        assert_eq!(said.out, "1 0\n", "{program} {hook}: {}", said.err);
+    }
+}
+
+fn a_process_that_fails_early_is_heard() {
+    // Before it takes the mounts that are sent to it.
+    let mut bundle = Bundle::new("", |config, _| {
+        config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({ "type": "time" }));
+        config["linux"]["timeOffsets"] = json!({ "monotonic": { "secs": i64::MAX } });
+    });
+    with_user_namespace(&mut bundle);
+    let before = Snapshot::take();
+    for _ in 0..20 {
+        let said = bundle.run("early");
+        assert_eq!(said.code, 1);
+        assert!(said.err.contains("create time namespace") && said.err.contains("(ERANGE)"), "{}", said.err);
+    }
     assert_none_since(&before);
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use harness::bundle::Bundle;
+use harness::bundle::{Bundle, add_usr};
 use harness::host::Need::{Cgroup2, Path as FileNeed, Program, PureCgroup2, Root};
 use harness::host::{missing, unified};
 use harness::world::{Said, ok, say};
@@ -336,18 +336,11 @@ fn a_failed_create_leaves_no_cgroup() {
 
 /// A bundle whose container has the host's /usr with perl, the one program of every Debian that makes any call.
 fn calling(calls: &str, seccomp: &Value) -> Stage {
-    let stage = Stage::new("", false, |config, dir| {
-        for (link, to) in [("lib", "usr/lib"), ("lib64", "usr/lib64")] {
-            std::os::unix::fs::symlink(to, dir.join("rootfs").join(link)).expect("a link");
-        }
-        config["mounts"].as_array_mut().expect("mounts").push(
-            json!({"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]}),
-        );
+    Stage::new("", false, |config, dir| {
+        add_usr(config, dir);
         config["process"]["args"] = json!(["/usr/bin/perl", "-e", calls]);
         config["linux"]["seccomp"] = seccomp.clone();
-    });
-    fs::create_dir(stage.bundle.rootfs().join("usr")).expect("a directory");
-    stage
+    })
 }
 
 /// Perl that makes each call and prints what it said: 0 or the errno.

@@ -162,7 +162,7 @@ impl<'a> Child<'a> {
             Step::Create(kinds) => unshare(*kinds).at(Doing::Call),
             Step::Proc { own } => self.open_proc(*own),
             Step::Propagate(change) | Step::RootPropagation(change) => self.propagate_slash(*change),
-            Step::PropagateAbove(change, candidates) => self.propagate_above(*change, candidates),
+            Step::PropagateParent(change, candidates) => self.propagate_parent(*change, candidates),
             Step::Root(root) => self.attach_root(root),
             Step::Mount(mount) => self.mount(mount),
             Step::Bind(bind) => self.bind(at, bind),

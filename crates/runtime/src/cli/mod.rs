@@ -3,6 +3,7 @@
 //! Each command is a file with its [`Command`] entry and its `run`. Policy lives in [`crate::lifecycle`]; here are
 //! arguments, printing, logging and the foreground process's terminal and signals.
 
+mod completion;
 mod create;
 mod delete;
 mod exec;
@@ -15,6 +16,7 @@ mod kill;
 mod list;
 mod listen;
 mod log;
+mod man;
 mod pause;
 mod plan;
 mod ps;
@@ -53,13 +55,18 @@ pub(crate) struct Command {
     run: fn(&Global, &Parsed) -> Result<u8, Error>,
 }
 
+/// The program's own name, whatever it is installed as.
+const NAME: &str = "rcr-runtime";
+
 const COMMANDS: &[Command] = &[
+    completion::COMMAND,
     create::CREATE,
     delete::COMMAND,
     exec::COMMAND,
     features::COMMAND,
     kill::COMMAND,
     list::COMMAND,
+    man::COMMAND,
     pause::PAUSE,
     plan::COMMAND,
     ps::COMMAND,
@@ -80,7 +87,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let program = args
         .next()
         .and_then(|path| Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| "rcr-runtime".to_owned());
+        .unwrap_or_else(|| NAME.to_owned());
     let mut log = Log::default();
     match dispatch(&program, args.collect(), &mut log) {
         Ok(code) => code,

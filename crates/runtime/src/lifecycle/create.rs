@@ -12,6 +12,7 @@ use super::directory::Directory;
 use super::hooks::of_kind;
 use super::notify::{self, Notify};
 use super::record::Record;
+use super::shared_root::SharedRoot;
 use super::{CreateOptions, Created, oom, pid_file};
 use crate::args::Args;
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchies, Version};
@@ -166,6 +167,7 @@ fn build(
     record.write(directory)?;
     let cgroup = Cgroup::create(hierarchies, &design.cgroup_path, tolerate)?;
     record.cgroup_paths = cgroup.paths();
+    let shared_root = SharedRoot::of(&design.spec, &record.rootfs);
     let result = start_init(options, design, &cgroup, directory, record);
     result.map_err(|e| {
         let oom = oom::kills(&record.cgroup_paths) > 0;
@@ -173,6 +175,9 @@ fn build(
         let _ = cgroup.kill_all(nix::libc::SIGKILL);
         let _ = cgroup.remove();
         let _ = record.resctrl.as_ref().map(Group::remove);
+        if let Some(root) = &shared_root {
+            root.undo();
+        }
         if oom { Error::new("container init was OOM-killed (memory limit too low?)").because(e) } else { e }
     })
 }

@@ -18,6 +18,7 @@ mod pause;
 mod pid_file;
 mod proc_stat;
 mod record;
+mod shared_root;
 mod start;
 
 use std::collections::BTreeMap;

@@ -15,9 +15,7 @@ impl<'a> Planner<'a> {
         if process.no_new_privileges() == Some(true) {
             self.steps.push(Step::NoNewPrivileges);
         }
-        // Before the policy: a deadline task has to be free to run on every CPU (sched_setattr(2), EPERM).
         self.affinity(process)?;
-        self.scheduling(process)?;
         if let Some(priority) = self.given(process, Process::io_priority) {
             let class = match priority.class() {
                 IOPriorityClass::IoprioClassRt => 1,
@@ -67,7 +65,9 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn scheduling(&mut self, process: &Process) -> Result<(), Error> {
+    /// After [`super::Barrier::Ready`]: only then is the cgroup sure to have its real-time budget. And after the CPUs: a
+    /// deadline task has to be free to run on all of them (sched_setattr(2), EPERM).
+    pub(super) fn scheduling(&mut self, process: &Process) -> Result<(), Error> {
         let Some(wanted) = self.given(process, Process::scheduler) else { return Ok(()) };
         use LinuxSchedulerPolicy as Policy;
         // linux/sched.h

@@ -170,18 +170,18 @@ impl Display for Step {
             Step::Proc { own: true } => f.write_str("open an own procfs"),
             Step::Proc { own: false } => f.write_str("open the host's procfs"),
             Step::Propagate(change) => write!(f, "make all mounts {}", propagation_word(*change)),
-            Step::PropagateAbove(change, paths) => {
+            Step::PropagateParent(change, paths) => {
                 let path = paths.first().map_or("".into(), |p| text(p));
                 write!(f, "make the mount above {path} {}", propagation_word(*change))
             }
             Step::Root(root) => {
                 let path = text(&root.path);
                 match root.source {
-                    RootSource::Path => write!(f, "bind root file system {path}")?,
-                    RootSource::Opened(_) => write!(f, "attach root file system {path}")?,
-                    RootSource::Given => write!(f, "attach the given root file system at {path}")?,
-                }
-                if root.private { Ok(()) } else { f.write_str(", a slave as it is") }
+                    RootSource::Path => write!(f, "bind root file system {path}"),
+                    RootSource::Opened(_) => write!(f, "attach root file system {path}"),
+                    RootSource::Given => write!(f, "attach the given root file system at {path}"),
+                }?;
+                f.write_str(if root.slave { " (slave)" } else { "" })
             }
             Step::Mount(mount) => write!(f, "mount {mount}"),
             Step::Bind(bind) => write!(f, "bind {bind}"),

@@ -52,7 +52,7 @@ impl Planner<'_> {
             return Ok(());
         };
         if !self.host.apparmor {
-            let why = "apparmor profile is specified in config, but apparmor is not enabled on this host";
+            let why = "apparmor: config provided but apparmor not supported";
             return Err(invalid("process.apparmorProfile", why));
         }
         self.need_proc();
@@ -62,6 +62,7 @@ impl Planner<'_> {
 
     /// From the runtime's identity to the user's, and to the program.
     pub(super) fn become_user(&mut self, process: &Process) -> Result<(), Error> {
+        self.scheduling(process)?;
         if let Some(label) = self.selinux_label(process)? {
             self.need_proc();
             self.steps.push(Step::SelinuxLabel(label));

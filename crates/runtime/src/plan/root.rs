@@ -39,18 +39,19 @@ impl Planner<'_> {
         let path = self.root_path()?;
         let at = c_string("root.path", path.as_os_str())?;
         let slave = Propagation { kind: propagation::SLAVE, recursive: true };
-        let given = self.root_propagation()?;
-        let change = given.unwrap_or(slave);
+        let wanted = self.root_propagation()?;
+        let change = wanted.unwrap_or(slave);
+        // Only who asks for it gets the host's later mounts in the root itself, as in runc.
+        let slave = wanted.is_some_and(|change| change.kind == propagation::SLAVE);
         // In the host's own mount namespace nothing but the container's directory may be touched.
         if self.namespaces.has(MOUNT) {
             self.steps.push(Step::Propagate(change));
             self.tree_propagation = Some(change);
-            // A change of `/` alone does not reach the mount that the root lies on, if that is another one.
             if !change.recursive || !matches!(change.kind, propagation::SLAVE | propagation::PRIVATE) {
                 let above: Result<_, _> =
                     path.ancestors().map(|p| c_string("root.path", p.as_os_str())).collect();
-                let kind = if change.kind == propagation::SLAVE { change.kind } else { propagation::PRIVATE };
-                self.steps.push(Step::PropagateAbove(Propagation { kind, recursive: false }, above?));
+                let kind = if slave { propagation::SLAVE } else { propagation::PRIVATE };
+                self.steps.push(Step::PropagateParent(Propagation { kind, recursive: false }, above?));
             }
         }
         let source = if self.args.rootfs_given {
@@ -62,9 +63,7 @@ impl Planner<'_> {
         } else {
             RootSource::Path
         };
-        let slave = given.is_some_and(|change| change.kind == propagation::SLAVE);
-        let private = !slave || !self.namespaces.has(MOUNT);
-        self.steps.push(Step::Root(Root { path: at, source, private }));
+        self.steps.push(Step::Root(Root { path: at, source, slave }));
         Ok(())
     }
 

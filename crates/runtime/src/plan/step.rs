@@ -139,9 +139,8 @@ pub struct Root {
     pub path: CString,
     /// Whence it comes.
     pub source: RootSource,
-    /// Its propagation is taken from it, because pivot_root(2) refuses a shared one, and what is mounted in it would
-    /// appear on the host. A slave's can be kept: what the host mounts there appears in the container.
-    pub private: bool,
+    /// Mounts of the host below it come into the container (a slave); otherwise it is private.
+    pub slave: bool,
 }
 
 /// Whence the root file system comes.
@@ -232,7 +231,7 @@ pub enum Step {
     /// Change the propagation of all mounts, so that nothing gets back to the host.
     Propagate(Propagation),
     /// Change the propagation of the mount that the root lies on: the first of these that is a mount point.
-    PropagateAbove(Propagation, Vec<CString>),
+    PropagateParent(Propagation, Vec<CString>),
     /// Attach the root file system.
     Root(Root),
     /// Mount a new file system.
