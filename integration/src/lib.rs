@@ -3,7 +3,7 @@
 
 pub mod bundle;
 pub mod canary;
-pub mod daemon;
+pub mod client;
 pub mod host;
 pub mod image;
 pub mod leaks;
@@ -45,7 +45,7 @@ pub fn main(cases: impl IntoIterator<Item = &'static Case>, finish: fn()) -> ! {
     // The tests share the kernel's tables (mounts, cgroups) that they compare; two at a time also measure noise.
     arguments.test_threads.get_or_insert(1);
     let trials = cases.into_iter().map(|case| {
-        let missing: Vec<&str> = case.needs.iter().filter_map(|n| host::missing(*n)).collect();
+        let missing: Vec<String> = case.needs.iter().filter_map(|n| host::missing(*n)).collect();
         if missing.is_empty() {
             return Trial::test(case.name, case.run);
         }

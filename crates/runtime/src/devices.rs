@@ -64,15 +64,16 @@ impl Access {
         self.0 == 0
     }
 
-    /// From letters `r`, `w` and `m`, at least one; `None` for anything else.
+    /// From letters `r`, `w` and `m`, at least one; `None` if there is none. Others mean nothing, as in runc, whose
+    /// users have written `rwa`.
     pub fn parse(letters: &str) -> Option<Access> {
         let bit = |c| match c {
-            'r' => Some(Access::READ),
-            'w' => Some(Access::WRITE),
-            'm' => Some(Access::MKNOD),
-            _ => None,
+            'r' => Access::READ,
+            'w' => Access::WRITE,
+            'm' => Access::MKNOD,
+            _ => Access(0),
         };
-        letters.chars().try_fold(Access(0), |set, c| bit(c).map(|b| set | b)).filter(|set| !set.is_empty())
+        Some(letters.chars().fold(Access(0), |set, c| set | bit(c))).filter(|set| !set.is_empty())
     }
 }
 
@@ -170,8 +171,9 @@ fn add(spec: &LinuxDeviceCgroup, rules: &mut Vec<Rule>) -> Result<(), (&'static 
     let (major, minor) = (number("major", spec.major())?, number("minor", spec.minor())?);
     let access = match spec.access().as_deref() {
         None | Some("") => return Err(("access", "device access cannot be empty".to_owned())),
-        Some(letters) => Access::parse(letters)
-            .ok_or_else(|| ("access", format!("{letters:?} is not made of r, w and m")))?,
+        Some(letters) => {
+            Access::parse(letters).ok_or_else(|| ("access", format!("{letters:?} has none of r, w and m")))?
+        }
     };
     let rule = |kind| Rule { allow: spec.allow(), kind, major, minor, access };
     match spec.typ() {
@@ -230,11 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn letters_that_mean_nothing_give_nothing() {
+        let rules = parsed(r#"[{"allow": true, "type": "c", "access": "rwa"}]"#).unwrap();
+        assert_eq!(rules[0].access, Access::READ | Access::WRITE);
+    }
+
+    #[test]
     fn bad_rules_are_refused_with_their_place() {
         for (json, place) in [
             (r#"[{"allow": true}]"#, "[0].access"),
             (r#"[{"allow": true, "access": ""}]"#, "[0].access"),
-            (r#"[{"allow": true, "access": "rx"}]"#, "[0].access"),
+            (r#"[{"allow": true, "access": "x"}]"#, "[0].access"),
             (r#"[{"allow": true, "type": "c", "major": -2, "access": "r"}]"#, "[0].major"),
             (r#"[{"allow": true, "type": "c", "minor": 4294967296, "access": "r"}]"#, "[0].minor"),
             (r#"[{"allow": true, "type": "p", "access": "r"}]"#, "[0].type"),

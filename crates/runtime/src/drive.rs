@@ -54,7 +54,7 @@ impl Conversation<'_> {
             }
             match step {
                 // Done by go_ahead.
-                Step::Barrier(Barrier::IdMap) => {}
+                Step::Barrier(Barrier::IdMap | Barrier::Cgroup) => {}
                 Step::Barrier(Barrier::NetDevices) => {
                     let devices = &self.plan.net_devices;
                     self.moved = Some(Moved::into_namespace_of(self.process.pid, devices)?);
@@ -105,7 +105,11 @@ impl Conversation<'_> {
                 Error::new(format!("write {score} to {path} (process.oomScoreAdj)")).because(e)
             })?;
         }
-        self.ask(at, Barrier::Cgroup, None)
+        self.ask(at, Barrier::Cgroup, None)?;
+        if self.plan.steps.contains(&Step::Barrier(Barrier::Cgroup)) {
+            self.answer()?;
+        }
+        Ok(())
     }
 
     fn ask(
@@ -317,15 +321,18 @@ fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) 
     match step {
         // The wording of Go's os/exec, by which docker and others find their exit codes 126 and 127.
         Step::Find(_) => {
+            // A directory in $PATH with the command's name is not what was looked for.
+            let missing = errno == Errno::ENOENT || (errno == Errno::EISDIR && !command.contains('/'));
             let error = match errno {
                 Errno::ENOENT if command.contains('/') => {
                     Error::new(format!("exec: {command:?}: stat {command}: no such file or directory"))
                 }
-                Errno::ENOENT => Error::new(format!("exec: {command:?}: executable file not found in $PATH")),
+                _ if missing => Error::new(format!("exec: {command:?}: executable file not found in $PATH")),
                 Errno::EACCES => Error::new(format!("exec: {command:?}: permission denied")),
+                // The last words are execve's, by which clients find their exit code.
+                Errno::EISDIR => Error::new(format!("exec: {command:?}: is a directory: permission denied")),
                 _ => Error::new(format!("exec: {command:?}")).because(Reason(message.value)),
             };
-            let missing = errno == Errno::ENOENT;
             error.kind(if missing { ErrorKind::CommandNotFound } else { ErrorKind::CommandNotExecutable })
         }
         Step::Exec => {
@@ -353,7 +360,7 @@ fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) 
 }
 
 /// Switches off `\n` → `\r\n`.
-fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
     let mut modes = tcgetattr(terminal)?;
     modes.output_flags &= !OutputFlags::ONLCR;
     tcsetattr(terminal, SetArg::TCSANOW, &modes)
@@ -361,6 +368,8 @@ fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
+
     use super::*;
 
     #[test]
@@ -368,6 +377,24 @@ mod tests {
         assert_eq!(Reason(28).to_string(), "no space left on device (ENOSPC)");
         assert_eq!(Reason(13).to_string(), "permission denied (EACCES)");
         assert_eq!(Reason(5).to_string(), "I/O error (EIO)");
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_run_reads_as_in_go() {
+        let failed = |command: &str, errno: i32| {
+            let args = vec![CString::new(command).unwrap()];
+            let plan = Plan { steps: vec![Step::Find(Vec::new())], args, ..Plan::default() };
+            let message = Message { step: 0, doing: Doing::Call, value: errno };
+            let error = failure(&plan, 0, &plan.steps[0], message, "");
+            (format!("{error:#}"), error.what())
+        };
+        let missing = ErrorKind::CommandNotFound;
+        assert_eq!(failed("x", 2), ("exec: \"x\": executable file not found in $PATH".into(), missing));
+        assert_eq!(failed("", 21), ("exec: \"\": executable file not found in $PATH".into(), missing));
+        assert_eq!(failed("/x", 2), ("exec: \"/x\": stat /x: no such file or directory".into(), missing));
+        let refused = ErrorKind::CommandNotExecutable;
+        assert_eq!(failed("/x", 13), ("exec: \"/x\": permission denied".into(), refused));
+        assert_eq!(failed("/x", 21), ("exec: \"/x\": is a directory: permission denied".into(), refused));
     }
 
     #[test]

@@ -88,7 +88,11 @@ pub(crate) fn reason(cause: &(dyn StdError + 'static)) -> String {
         None => cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error).map(Errno::from_raw),
     };
     match errno {
-        Some(errno) => errno.desc().to_ascii_lowercase(),
+        Some(errno) => {
+            // The C library's words, which are Go's, but for the capital and the number.
+            let words = io::Error::from(errno).to_string();
+            words.split(" (os error").next().unwrap_or_default().to_ascii_lowercase()
+        }
         None => cause.to_string(),
     }
 }
@@ -109,6 +113,8 @@ mod tests {
         let inner = Error::new("open \"/x\"").kind(ErrorKind::NotFound).because(io);
         let outer = Error::new("load \"web\"").because(inner);
         assert_eq!(format!("{outer:#}"), "load \"web\": open \"/x\": no such file or directory");
+        assert_eq!(reason(&Errno::ERANGE), "numerical result out of range");
+        assert_eq!(reason(&Errno::EOPNOTSUPP), "operation not supported");
         assert_eq!(outer.to_string(), "load \"web\"");
         assert_eq!(outer.what(), ErrorKind::NotFound);
     }

@@ -1,8 +1,9 @@
 //! What this binary can do, as `rcr-runtime features` prints it (runtime-spec, features.md).
 //!
-//! Lists what is understood, whether or not this host has it; only `supportedFlags` asks the kernel.
+//! Lists what is understood, whether or not this host has it; only `supportedFlags` asks the kernel, and whether there
+//! can be checkpoints criu does.
 
-use crate::plan;
+use crate::{criu, plan, systemd};
 use serde_json::{Value, json};
 use sys::seccomp::{flag, knows_flag};
 
@@ -17,7 +18,7 @@ pub fn features() -> Value {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": CAPABILITIES,
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": [
@@ -49,9 +50,12 @@ pub fn features() -> Value {
         "annotations": {
             "io.github.rcr.version": env!("CARGO_PKG_VERSION"),
             "io.github.rcr.commit": COMMIT,
+            // The name by which runc's callers know it. Text, as all annotations are.
+            "org.opencontainers.runc.checkpoint.enabled": criu::works().to_string(),
         },
-        // `state` puts the bundle's path there, whatever the configuration says.
-        "potentiallyUnsafeConfigAnnotations": ["bundle"],
+        // `state` puts the bundle's path there, whatever the configuration says; the others reach systemd and name a
+        // file that criu reads, which can have it run programs.
+        "potentiallyUnsafeConfigAnnotations": ["bundle", systemd::annotation::PREFIX, criu::CONFIG_ANNOTATION],
     })
 }
 

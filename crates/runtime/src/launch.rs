@@ -30,6 +30,8 @@ pub struct Request<'a> {
     pub v1_tasks: Vec<OwnedFd>,
     /// A FIFO opened O_RDWR; the process reads one byte from it before execve ([`crate::args::Args::await_start`]).
     pub exec_fifo: Option<BorrowedFd<'a>>,
+    /// Descriptors that the program gets under the numbers they have here ([`Step::Keep`]).
+    pub kept: Vec<OwnedFd>,
     /// The process's standard streams, when it has no terminal.
     pub stdio: Stdio,
     /// Where the terminal goes, when it has one.

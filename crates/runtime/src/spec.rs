@@ -41,7 +41,8 @@ pub fn parse(json: &[u8]) -> Result<Spec, Error> {
     let error = match serde_path_to_error::deserialize(&mut reader) {
         Ok(spec) => {
             reader.end().map_err(|e| Error::new("config").kind(ErrorKind::Invalid).because(e))?;
-            return Ok(if lacks_page_size(&spec) { forgiven(json).unwrap_or(spec) } else { spec });
+            let spec = if lacks_page_size(&spec) { forgiven(json).unwrap_or(spec) } else { spec };
+            return Ok(crate::resources::without_empty_pids(spec, json));
         }
         Err(error) => error,
     };

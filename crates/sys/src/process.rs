@@ -128,6 +128,15 @@ pub fn capabilities() -> io::Result<Capabilities> {
     })
 }
 
+/// close_range(2) with CLOSE_RANGE_CLOEXEC: execve(2) will close every descriptor from `first` on.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: only sets flags of descriptors; none is closed before execve replaces this program.
+    crate::check(unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    })
+    .map(drop)
+}
+
 /// close_range(2): closes every descriptor from `first` on but the two `kept`, whoever owns it: only for a process that
 /// uses nothing but those two and what stands below `first` until it executes another program.
 pub fn close_from_but(first: u32, kept: [std::os::fd::BorrowedFd; 2]) -> io::Result<()> {

@@ -256,7 +256,7 @@ fn list_and_ps_know_the_containers() {
 fn what_is_missing_is_said() {
     let bundle = Stage::new("exit 0", |_, _| ());
     let before = Snapshot::take();
-    for command in ["checkpoint", "restore", "events", "update"] {
+    for command in ["events", "update"] {
         fails(bundle.world.runtime().args([command, "x"]), 1, &[command, "yet"]);
     }
     fails(bundle.world.runtime().args(["frobnicate", "x"]), 3, &["No help topic for 'frobnicate'"]);

@@ -3,6 +3,7 @@
 mod attacks;
 mod bad_input;
 mod bundle;
+mod checkpoint;
 mod clients;
 mod command_line;
 mod commands;
@@ -37,12 +38,17 @@ fn main() {
         resources::CASES,
         unified::CASES,
         rootless::CASES,
+        checkpoint::CASES,
         command_line::CASES,
         process_fields::CASES,
         container_fields::CASES,
         mount_fields::CASES,
         net_devices::CASES,
         clients::CASES,
+        clients::podman::CASES,
+        clients::docker::CASES,
+        clients::containerd::CASES,
+        clients::cri::CASES,
         attacks::CASES,
         hostile_images::CASES,
         merged_root::CASES,

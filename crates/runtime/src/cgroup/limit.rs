@@ -17,16 +17,20 @@ impl Cgroup {
     /// # Errors
     /// An invalid value, a controller that is not there, or the kernel's refusal.
     pub fn limit(&self, resources: &LinuxResources) -> Result<(), Error> {
+        self.apply(&self.settings(resources)?)
+    }
+
+    /// The files to write for `resources`, of v1 and v2 as this host has the controllers. Those of v2 are switched on.
+    pub(super) fn settings(&self, resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
         if self.dirs.iter().all(|dir| dir.version == Version::V2) {
-            return self.apply(&settings(resources, Version::V2)?);
+            return settings(resources, Version::V2);
         }
         // On a hybrid host each controller is in one of the two worlds (cgroups(7)).
-        let (here, elsewhere): (Vec<_>, Vec<_>) =
+        let (mut list, elsewhere): (Vec<_>, Vec<_>) =
             settings(resources, Version::V1)?.into_iter().partition(|s| self.v1(&s.controller).is_some());
-        self.apply(&here)?;
         let elsewhere: BTreeSet<&str> = elsewhere.iter().map(|s| s.controller.as_str()).collect();
         if elsewhere.is_empty() {
-            return Ok(());
+            return Ok(list);
         }
         let unified = settings(&only(resources, &elsewhere), Version::V2)?;
         for controller in elsewhere {
@@ -38,10 +42,9 @@ impl Cgroup {
             if !available {
                 return Err(unavailable(controller));
             }
-            let list: Vec<_> = unified.iter().filter(|s| s.controller == name).cloned().collect();
-            self.apply(&list)?;
+            list.extend(unified.iter().filter(|s| s.controller == name).cloned());
         }
-        Ok(())
+        Ok(list)
     }
 
     /// Replaces the device rules, with never a moment that allows more than the old and the new set together. An
@@ -105,12 +108,25 @@ impl Cgroup {
         Ok(result)
     }
 
-    fn dir_of(&self, setting: &Setting) -> Option<&Dir> {
+    pub(super) fn dir_of(&self, setting: &Setting) -> Option<&Dir> {
         self.v1(&setting.controller).or_else(|| self.unified())
     }
 
     fn refused(&self, setting: &Setting, cause: io::Error) -> Error {
-        let path = self.dir_of(setting).map_or(PathBuf::new(), |dir| dir.path.join(&setting.file));
+        let dir = self.dir_of(setting);
+        // runc's words for the one limit that the kernel refuses instead of enforcing it.
+        if let Some(dir) = dir
+            && is(&cause, Errno::EBUSY)
+            && setting.file == "memory.limit_in_bytes"
+        {
+            let read = |file: &str| dir.read(file).unwrap_or_default().trim().to_owned();
+            let (usage, peak) = (read("memory.usage_in_bytes"), read("memory.max_usage_in_bytes"));
+            let limit = &setting.value;
+            return Error::new(format!(
+                "unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})"
+            ));
+        }
+        let path = dir.map_or(PathBuf::new(), |dir| dir.path.join(&setting.file));
         let why = match cause.kind() {
             io::ErrorKind::NotFound => ": this kernel has no such limit",
             io::ErrorKind::ResourceBusy => ": lower than what is in use",
@@ -210,7 +226,7 @@ impl Dir {
     }
 
     /// Whether this v2 directory is without `controller`; its core files (`cgroup.*`) are always there.
-    fn lacks(&self, controller: &str) -> bool {
+    pub(super) fn lacks(&self, controller: &str) -> bool {
         self.version == Version::V2
             && controller != "cgroup"
             && !self

@@ -4,6 +4,7 @@
 //! pure tables from resources to files, [`Cgroup`] the directories that exist. Device rules are
 //! [`crate::devices`]; mounting cgroups *inside* the container is the plan's.
 
+mod change;
 mod delegate;
 mod devices_v1;
 mod devices_v2;
@@ -11,14 +12,19 @@ mod dir;
 mod group;
 mod hierarchy;
 mod limit;
+mod oom;
 mod path;
 mod processes;
 mod remove;
 mod setting;
+mod stats;
 mod v1;
 mod v2;
 
+pub(crate) use delegate::owner;
+pub(crate) use devices_v1::Policy;
 pub use group::Cgroup;
 pub use hierarchy::{Hierarchies, Hierarchy, Mode, Version};
+pub use oom::OomWatch;
 pub use path::CgroupPath;
 pub use setting::{Missing, Setting, settings};

@@ -23,12 +23,12 @@ pub(crate) struct Log {
     /// `None` is standard error.
     file: Option<Arc<File>>,
     json: bool,
-    /// Everything goes there, not only warnings.
+    /// Everything goes there, not only what users should know.
     debug: bool,
 }
 
 impl Log {
-    /// Opens what the global flags ask for; this process's warnings go there, with `--debug` all its events.
+    /// Opens what the global flags ask for; what users should know goes there, with `--debug` all its events.
     pub(crate) fn open(before: &Parsed, after: &Parsed) -> Result<Log, Error> {
         let json = match global::value(before, after, "log-format").unwrap_or(OsStr::new("")).to_str() {
             Some("" | "text") => false,
@@ -61,6 +61,8 @@ impl Log {
 
     fn line(&self, level: &str, message: &str) {
         let time = now_in_seconds();
+        // logrus's word for it, which those who read the log look for.
+        let level = if level == "warn" { "warning" } else { level };
         let line = if self.json {
             format!("{}\n", json!({"level": level, "msg": message, "time": time}))
         } else {
@@ -78,12 +80,12 @@ impl Log {
 /// Events become lines; spans are not used here.
 impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        !metadata.is_span() && (self.debug || *metadata.level() <= tracing::Level::WARN)
+        !metadata.is_span() && (self.debug || *metadata.level() <= tracing::Level::INFO)
     }
 
     fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
         use tracing::level_filters::LevelFilter;
-        Some(if self.debug { LevelFilter::TRACE } else { LevelFilter::WARN })
+        Some(if self.debug { LevelFilter::TRACE } else { LevelFilter::INFO })
     }
 
     fn event(&self, event: &tracing::Event<'_>) {

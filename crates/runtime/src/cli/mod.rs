@@ -3,9 +3,12 @@
 //! Each command is a file with its [`Command`] entry and its `run`. Policy lives in [`crate::lifecycle`]; here are
 //! arguments, printing, logging and the foreground process's terminal and signals.
 
+mod checkpoint;
 mod completion;
 mod create;
 mod delete;
+mod duration;
+mod events;
 mod exec;
 mod features;
 mod flags;
@@ -17,14 +20,17 @@ mod list;
 mod listen;
 mod log;
 mod man;
+mod number;
 mod pause;
 mod plan;
 mod ps;
+mod restore;
 mod signal;
 mod spec;
 mod start;
 mod state;
 mod terminal;
+mod update;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -59,9 +65,11 @@ pub(crate) struct Command {
 const NAME: &str = "rcr-runtime";
 
 const COMMANDS: &[Command] = &[
+    checkpoint::COMMAND,
     completion::COMMAND,
     create::CREATE,
     delete::COMMAND,
+    events::COMMAND,
     exec::COMMAND,
     features::COMMAND,
     kill::COMMAND,
@@ -70,15 +78,17 @@ const COMMANDS: &[Command] = &[
     pause::PAUSE,
     plan::COMMAND,
     ps::COMMAND,
+    restore::COMMAND,
     pause::RESUME,
     create::RUN,
     spec::COMMAND,
     start::COMMAND,
     state::COMMAND,
+    update::COMMAND,
 ];
 
 /// Commands of runc that this program does not have, so that nobody takes "no such command" for a typing error.
-const MISSING: &[&str] = &["checkpoint", "events", "restore", "update"];
+const MISSING: &[&str] = &[];
 
 /// Runs the command line `args` (the program's name first) and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {

@@ -23,6 +23,9 @@ const MAX_FILE: u64 = 32 << 20;
 /// The FIFO whose presence means "created, not started yet".
 pub(crate) const EXEC_FIFO: &str = "exec.fifo";
 
+/// Locked by who changes limits.
+const UPDATE_LOCK: &str = "update.lock";
+
 /// An open state directory.
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -132,6 +135,18 @@ impl Directory {
         }
     }
 
+    /// Makes a directory in it.
+    pub(crate) fn make_directory(&self, name: &str, mode: u32) -> Result<(), Error> {
+        mkdirat(&self.fd, name, Mode::from_bits_truncate(mode))
+            .map_err(|e| Error::new(format!("make {:?}", self.path.join(name))).because(e))
+    }
+
+    /// Removes a directory in it, which is empty.
+    pub(crate) fn remove_directory(&self, name: &str) -> Result<(), Error> {
+        unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir)
+            .map_err(|e| Error::new(format!("remove {:?}", self.path.join(name))).because(e))
+    }
+
     /// Waits until no other process holds the lock of this container, and holds it until the value is dropped.
     pub(crate) fn lock(&self) -> Result<Flock<OwnedFd>, Error> {
         let fail = |e: std::io::Error| Error::new(format!("lock {:?}", self.path)).because(e);
@@ -139,7 +154,15 @@ impl Directory {
         Flock::lock(copy, FlockArg::LockExclusive).map_err(|(_, e)| fail(e.into()))
     }
 
-    /// The same without waiting: `None` when another process holds it.
+    /// Waits until no other process changes the limits of this container, and keeps others waiting.
+    pub(crate) fn lock_updates(&self) -> Result<Flock<OwnedFd>, Error> {
+        let fail = |e: Errno| Error::new(format!("lock {:?}", self.path.join(UPDATE_LOCK))).because(e);
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(&self.fd, UPDATE_LOCK, flags, Mode::from_bits_truncate(0o600)).map_err(fail)?;
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| fail(e))
+    }
+
+    /// [`Directory::lock`] without waiting: `None` when another process holds it.
     pub(crate) fn try_lock(&self) -> Result<Option<Flock<OwnedFd>>, Error> {
         let fail = |e: std::io::Error| Error::new(format!("lock {:?}", self.path)).because(e);
         let copy = self.fd.try_clone().map_err(fail)?;

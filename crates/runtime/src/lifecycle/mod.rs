@@ -4,9 +4,11 @@
 //! starts a thread, prints, or keeps a handle between calls: what is known about a container is its state directory.
 
 mod barrier;
+mod checkpoint;
 mod create;
 mod delete;
 mod directory;
+mod events;
 mod exec;
 mod hooks;
 mod id;
@@ -18,8 +20,10 @@ mod pause;
 mod pid_file;
 mod proc_stat;
 mod record;
+mod restore;
 mod shared_root;
 mod start;
+mod update;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -27,14 +31,18 @@ use std::path::Path;
 
 use oci::runtime::{Process, Spec};
 
+pub use checkpoint::checkpoint;
 pub use create::{create, run};
 pub use delete::delete;
+pub use events::{Event, events, stats};
 pub use exec::{exec, process};
 pub use kill::kill;
 pub use list::{Listed, list, state};
 pub use notify::Notify;
 pub use pause::{pause, processes, resume};
+pub use restore::restore;
 pub use start::start;
+pub use update::update;
 
 use crate::{Console, Stdio};
 

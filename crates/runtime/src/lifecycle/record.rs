@@ -11,6 +11,7 @@ use super::proc_stat::ProcStat;
 use crate::cgroup::Cgroup;
 use crate::hook::HookState;
 use crate::resctrl::Group;
+use crate::systemd::Unit;
 use crate::{Error, State, Status};
 
 const FILE: &str = "state.json";
@@ -32,6 +33,9 @@ pub(crate) struct Record {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Controller to directory; the unified hierarchy is `""`.
     pub(crate) cgroup_paths: BTreeMap<String, PathBuf>,
+    /// The unit that its cgroup belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<Unit>,
     /// Its resctrl group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resctrl: Option<Group>,

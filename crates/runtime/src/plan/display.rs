@@ -183,6 +183,7 @@ impl Display for Step {
                 }?;
                 f.write_str(if root.slave { " (slave)" } else { "" })
             }
+            Step::MountPoint(place) => write!(f, "make mount point {}", text(&place.path)),
             Step::Mount(mount) => write!(f, "mount {mount}"),
             Step::Bind(bind) => write!(f, "bind {bind}"),
             Step::Remount(mount) => write!(f, "remount {mount}"),
@@ -190,6 +191,7 @@ impl Display for Step {
             Step::Link { to, at, .. } => write!(f, "link {} -> {}", text(at), text(to)),
             Step::PivotRoot { .. } => f.write_str("pivot_root"),
             Step::MoveRoot { .. } => f.write_str("move the root and chroot"),
+            Step::Detach(path) => write!(f, "unmount {}", text(path)),
             Step::Chroot => f.write_str("chroot"),
             Step::RootPropagation(change) => write!(f, "make / {}", propagation_word(*change)),
             Step::ReopenNull => f.write_str("take /dev/null from the container"),
@@ -228,6 +230,8 @@ impl Display for Step {
             Step::EveryCpu => f.write_str("run on every cpu"),
             Step::Seccomp => f.write_str("load seccomp filter"),
             Step::Close(first) => write!(f, "close descriptors from {first} on"),
+            Step::CloseOnExec(first) => write!(f, "close descriptors from {first} on at exec"),
+            Step::Keep => f.write_str("keep the given descriptors open"),
             Step::StdioOwner(uid) => write!(f, "give the standard streams to user {uid}"),
             Step::Home(uid) => write!(f, "look up HOME of user {uid}"),
             Step::Directory(path) => write!(f, "chdir to cwd ({:?}) set in config.json", text(path)),

@@ -35,6 +35,8 @@ struct ArgSetting {
     preserve_fds: u32,
     listen_fds: u32,
     rootfs_given: bool,
+    /// Where systemd will put it.
+    systemd_cgroup: Option<PathBuf>,
     await_start: bool,
     parent_death_signal: Option<i32>,
 }
@@ -73,6 +75,7 @@ fn plan(spec: &Spec, setting: Setting) -> Result<Plan, Error> {
         }),
         cgroups: hierarchies(&setting.cgroups),
     };
+    let placed_by_systemd = setting.args.systemd_cgroup.is_some();
     let args = Args {
         id: "web".to_owned(),
         bundle: PathBuf::from("/bundle"),
@@ -81,7 +84,8 @@ fn plan(spec: &Spec, setting: Setting) -> Result<Plan, Error> {
         preserve_fds: setting.args.preserve_fds,
         listen_fds: setting.args.listen_fds,
         rootfs_given: setting.args.rootfs_given,
-        cgroup: None,
+        cgroup: setting.args.systemd_cgroup.map(|path| CgroupPath::new(Some(&path), "web").unwrap()),
+        placed_by_systemd,
         await_start: setting.args.await_start,
         parent_death_signal: setting.args.parent_death_signal,
     };
@@ -103,20 +107,32 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../spec-fixtures")
 }
 
+/// The fixtures that have a file of this name.
+pub(crate) fn fixtures_with(file: &str) -> Vec<PathBuf> {
+    let mut names: Vec<_> = std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    names.retain(|dir| dir.join(file).exists());
+    names
+}
+
+/// The configuration of a fixture, and its plan.
+pub(crate) fn made_by(dir: &Path) -> (Spec, Plan) {
+    let spec = crate::spec::load(&dir.join("config.json")).unwrap();
+    let setting = match std::fs::read(dir.join("setting.json")) {
+        Ok(json) => serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{dir:?}: {e}")),
+        Err(_) => Setting::default(),
+    };
+    let plan = plan(&spec, setting).unwrap_or_else(|e| panic!("{dir:?}: {e:#}"));
+    (spec, plan)
+}
+
 #[test]
 fn golden_plans() {
     let mut wrong = Vec::new();
     let mut count = 0;
-    let mut names: Vec<_> = std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().path()).collect();
-    names.sort();
-    for dir in names.into_iter().filter(|dir| dir.join("config.json").exists()) {
+    for dir in fixtures_with("config.json") {
         count += 1;
-        let spec = crate::spec::load(&dir.join("config.json")).unwrap();
-        let setting = match std::fs::read(dir.join("setting.json")) {
-            Ok(json) => serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{dir:?}: {e}")),
-            Err(_) => Setting::default(),
-        };
-        let got = plan(&spec, setting).unwrap_or_else(|e| panic!("{dir:?}: {e:#}")).to_string();
+        let got = made_by(&dir).1.to_string();
         let path = dir.join("plan.txt");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &got).unwrap();

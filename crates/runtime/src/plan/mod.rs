@@ -6,10 +6,11 @@
 
 mod capability;
 mod conduct;
+mod criu;
 mod device;
 mod display;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 mod identity;
 mod join;
 mod mount;
@@ -28,6 +29,7 @@ use std::os::unix::ffi::OsStrExt;
 use oci::runtime::LinuxSeccomp;
 
 pub use capability::capability_number;
+pub(crate) use criu::{criu, criu_in};
 pub use join::{HookKind, Target, exec, hook};
 pub use option::known as known_mount_options;
 pub use step::{
@@ -36,7 +38,7 @@ pub use step::{
 };
 
 use crate::args::Args;
-use crate::cgroup::CgroupPath;
+use crate::cgroup::{self, CgroupPath, Mode};
 use crate::host::Host;
 use crate::resctrl::Entry;
 use crate::{Error, ErrorKind, Spec};
@@ -148,14 +150,6 @@ pub struct Range {
     pub size: u32,
 }
 
-impl Range {
-    /// What this id in the namespace is outside, if it is one of these.
-    fn outside_of(&self, inside: u32) -> Option<u32> {
-        let offset = inside.checked_sub(self.inside)?;
-        (offset < self.size).then(|| self.outside.saturating_add(offset))
-    }
-}
-
 /// Id maps, and how they are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdMaps {
@@ -197,11 +191,16 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "must be set"))?;
     let mut planner = Planner::new(spec, host, args)?;
     planner.check_rootless()?;
-    planner.steps.extend([Step::JoinCgroups, Step::Session]);
+    if !args.placed_by_systemd {
+        planner.steps.push(Step::JoinCgroups);
+    }
+    planner.steps.push(Step::Session);
     // Again at the end: becoming the user clears it.
     planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;
-    planner.plan.cgroup_owner = planner.cgroup_owner(process);
+    if host.cgroups.mode() == Mode::V2 {
+        planner.plan.cgroup_owner = cgroup::owner(spec).filter(|uid| *uid != host.euid);
+    }
     let entered = planner.steps.len();
     planner.keyring(process)?;
     if planner.namespaces.new & sys::clone::namespace::NET != 0 {

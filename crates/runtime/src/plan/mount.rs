@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::path::{Component, Path, PathBuf};
 
-use oci::runtime::{Mount as SpecMount, Process};
+use oci::runtime::Mount as SpecMount;
 use sys::clone::namespace;
 use sys::mount::attr;
 
@@ -322,30 +322,6 @@ impl Planner<'_> {
             self.steps.push(Step::ReadOnlyMount(c_string(at, path.as_os_str())?));
         }
         Ok(())
-    }
-
-    /// Who may make cgroups below the container's: the user of its process, if it sees no other cgroup and may write
-    /// there (config-linux.md, "Cgroup ownership").
-    pub(super) fn cgroup_owner(&self, process: &Process) -> Option<u32> {
-        let writable = |mount: &SpecMount| {
-            mount.destination() == Path::new("/sys/fs/cgroup")
-                && mount.typ().as_deref().is_some_and(|t| matches!(t, "cgroup" | "cgroup2"))
-                && !mount.options().iter().flatten().any(|o| o == "ro")
-        };
-        let mounted = self.spec.mounts().iter().flatten().any(writable);
-        if self.host.cgroups.mode() != Mode::V2 || !self.new_cgroup_namespace() || !mounted {
-            return None;
-        }
-        // Nobody knows whom a namespace that exists maps to whom.
-        if self.namespaces.joined(namespace::USER).is_some() {
-            return None;
-        }
-        let uid = process.user().uid();
-        let owner = match &self.plan.id_maps {
-            Some(maps) => maps.map.uid.iter().find_map(|range| range.outside_of(uid))?,
-            None => uid,
-        };
-        (owner != self.host.euid).then_some(owner)
     }
 
     fn cgroup2(&mut self, at: &str, mount: &SpecMount, options: &Options, path: &Path) -> Result<(), Error> {

@@ -13,8 +13,8 @@ use super::Tree;
 pub enum Barrier {
     /// Answered by the launcher: uid_map, gid_map, setgroups ([`super::Plan::id_maps`]).
     IdMap,
-    /// The process exists and is in its cgroups, or about to join them: apply the limits. No step waits for this; the
-    /// caller is asked at once, and [`Barrier::Ready`] comes after it.
+    /// The process exists and is in its cgroups, or about to join them: apply the limits. The caller is asked at once.
+    /// A step waits for this only where systemd puts the process into its cgroup; else [`Barrier::Ready`] comes after it.
     Cgroup,
     /// Answered by the launcher: network devices are moved into the process's namespace ([`super::Plan::net_devices`]).
     NetDevices,
@@ -234,6 +234,8 @@ pub enum Step {
     PropagateParent(Propagation, Vec<CString>),
     /// Attach the root file system.
     Root(Root),
+    /// Make a place where a directory is going to be mounted, as mounting there would.
+    MountPoint(Place),
     /// Mount a new file system.
     Mount(Box<Mount>),
     /// Bind a file or directory.
@@ -261,6 +263,8 @@ pub enum Step {
         /// Mount points of procfs and sysfs of the host to unmount before, lest they stay reachable.
         cover: Vec<CString>,
     },
+    /// Unmount what was attached at this path, with all below it.
+    Detach(CString),
     /// Only chroot(2).
     Chroot,
     /// Change the propagation of the new root.
@@ -311,6 +315,10 @@ pub enum Step {
     Seccomp,
     /// Close descriptors from this one on, but the two that this process itself still needs.
     Close(u32),
+    /// Close descriptors from this one on at execve.
+    CloseOnExec(u32),
+    /// Keep the descriptors that the caller gave ([`crate::launch::Request::kept`]) open at execve.
+    Keep,
     /// Give the standard streams to this user, as far as that is possible.
     StdioOwner(u32),
     /// Look up HOME of this user in /etc/passwd.
