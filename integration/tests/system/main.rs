@@ -24,9 +24,11 @@ mod network;
 mod process_fields;
 mod processes;
 mod resources;
+mod rootless;
 mod run;
 mod stress;
 mod systemd;
+mod unified;
 mod update;
 
 fn main() {
@@ -42,6 +44,8 @@ fn main() {
         commands::CASES,
         resources::CASES,
         systemd::CASES,
+        unified::CASES,
+        rootless::CASES,
         checkpoint::CASES,
         command_line::CASES,
         process_fields::CASES,

@@ -55,7 +55,10 @@ impl Stage {
         let cgroup = format!("rcr-resources-{}-{number}", std::process::id());
         let bundle = Bundle::new(script, |config, dir| {
             config["linux"]["cgroupsPath"] = json!(format!("/{cgroup}"));
-            config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "cgroup"}));
+            // There already where v2 is all there is.
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+            namespaces.retain(|n| n["type"] != "cgroup");
+            namespaces.push(json!({"type": "cgroup"}));
             adjust(config, dir);
         });
         Stage { bundle, cgroup, v2 }

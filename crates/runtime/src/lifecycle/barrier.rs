@@ -74,6 +74,7 @@ impl<'a> Barriers<'a> {
             None => self.resources().map_or(Ok(()), |resources| self.cgroup()?.limit(resources))?,
             Some(draft) => self.start_unit(draft, pid)?,
         }
+        self.design.plan.cgroup_owner.map_or(Ok(()), |uid| self.cgroup()?.give_to(uid))?;
         let own = self.record.resctrl.as_ref().is_some_and(|group| group.own);
         self.design.plan.resctrl.as_ref().map_or(Ok(()), |entry| entry.enter(own, pid))
     }
@@ -88,7 +89,6 @@ impl<'a> Barriers<'a> {
             // From here on a failure is cleared away by the one who asked for the container.
             let cgroup = self.cgroup.get_or_init(|| cgroup);
             cgroup.join(Pid::from_raw(pid), !unit.takes_no_processes())?;
-            draft.owner.map_or(Ok(()), |owner| cgroup.give_to(owner))?;
             resources.as_ref().map_or(Ok(()), |resources| cgroup.limit(resources))
         });
         if settled.is_err() && self.cgroup.get().is_none() {

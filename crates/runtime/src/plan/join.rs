@@ -83,7 +83,7 @@ pub fn hook(
         }
         HookKind::CreateContainer => {
             let root = c_string("root.path", planner.root_path()?.as_os_str())?;
-            planner.steps.push(Step::CloseOnExec(3));
+            planner.steps.push(Step::Close(3));
             planner.steps.push(Step::Directory(root));
             planner.environment(&process)?;
             planner.program(&process)?;
