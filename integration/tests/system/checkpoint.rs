@@ -459,6 +459,7 @@ fn connections_are_kept_in_a_shared_network() {
         client.is_some()
     });
     let mut client = client.expect("a connection");
+    client.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a timeout");
     let mut talk = |word: &str| {
         client.write_all(word.as_bytes()).expect("sent");
         let mut bytes = vec![0; word.len()];
