@@ -275,8 +275,11 @@ impl<'a> Child<'a> {
         self.tell(Message { step, doing: Doing::Reached, value })
     }
 
-    fn barrier(&self, at: usize, _: Barrier) -> Result<(), Fail> {
-        self.reached(at, 0)?;
+    fn barrier(&self, at: usize, barrier: Barrier) -> Result<(), Fail> {
+        // The parent does these two as soon as there is a process, and answers without being asked.
+        if !matches!(barrier, Barrier::IdMap | Barrier::Cgroup) {
+            self.reached(at, 0)?;
+        }
         self.wait()
     }
 
@@ -320,11 +323,13 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    /// Closes what the process does not need to wait for its start: an exec, or a process that shares the pid namespace,
-    /// may look at what a waiting process has open. Before the filter is loaded, which may not know close_range(2).
+    /// Closes what the program does not get, before the filter is loaded, which may not know close_range(2). Execve would
+    /// close it too late: after it opened the program, whose path `/proc/self/fd/5/../../bin/sh` must not lead out of the
+    /// container (CVE-2024-21626). And an exec, or a process that shares the pid namespace, may look at what a process
+    /// that waits for its start has open.
     fn close_rest(&mut self, first: u32) -> Result<(), Fail> {
-        let fifo = self.files.fifo.as_ref().ok_or(Fail::new(Doing::Call, Errno::EBADF))?;
-        sys::process::close_from_but(first, [fifo.as_fd(), self.sync]).at(Doing::Call)?;
+        let fifo = self.files.fifo.as_ref().map_or(self.sync, AsFd::as_fd);
+        sys::process::close_from_but(first, [fifo, self.sync]).at(Doing::Call)?;
         for closed in [&mut self.root, &mut self.proc, &mut self.null, &mut self.mask] {
             std::mem::forget(closed.take());
         }

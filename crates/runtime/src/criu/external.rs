@@ -44,17 +44,12 @@ pub(crate) fn mounts(plan: &Plan) -> Vec<External> {
     let mut found = Vec::new();
     for step in &plan.steps {
         let (place, source, masks) = match step {
-            Step::Bind(bind) => match source_of(&bind.source) {
-                Some(source) => (&bind.target.path, source, false),
-                None => continue,
-            },
-            Step::Device(device) => match device.bind.as_ref().and_then(source_of) {
-                Some(source) => (&device.path, source, false),
-                None => continue,
-            },
-            Step::Mask(path) => (path, OsString::from(NULL), true),
+            Step::Bind(bind) => (&bind.target.path, source_of(&bind.source), false),
+            Step::Device(device) => (&device.path, device.bind.as_ref().and_then(source_of), false),
+            Step::Mask(path) => (path, Some(OsString::from(NULL)), true),
             _ => continue,
         };
+        let Some(source) = source else { continue };
         let name = if masks { NULL.into() } else { text(place).to_owned() };
         found.push(External { name, source, place: place.clone(), masks });
     }

@@ -356,6 +356,9 @@ impl Display for Plan {
         if let Some(maps) = &self.id_maps {
             write!(f, "{maps}")?;
         }
+        if let Some(uid) = self.cgroup_owner {
+            writeln!(f, "  give the cgroup to user {uid}")?;
+        }
         if let Some(score) = self.oom_score_adj {
             writeln!(f, "  oom_score_adj {score}")?;
         }

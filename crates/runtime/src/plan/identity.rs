@@ -74,8 +74,7 @@ impl Planner<'_> {
         self.environment(process)?;
         // Without no_new_privs a filter takes privileges to load, so it comes before they go; with it as late as can be,
         // so that it need not allow what the runtime does.
-        let first = 3 + self.args.preserve_fds;
-        self.steps.push(if self.args.await_start { Step::Close(first) } else { Step::CloseOnExec(first) });
+        self.steps.push(Step::Close(3 + self.args.preserve_fds));
         if filtered && !no_new_privileges {
             self.steps.push(Step::Seccomp);
         }

@@ -38,7 +38,7 @@ pub use step::{
 };
 
 use crate::args::Args;
-use crate::cgroup::CgroupPath;
+use crate::cgroup::{self, CgroupPath, Mode};
 use crate::host::Host;
 use crate::resctrl::Entry;
 use crate::{Error, ErrorKind, Spec};
@@ -61,6 +61,8 @@ pub struct Plan {
     pub trampoline: Vec<Step>,
     /// The id maps that the parent writes at [`Barrier::IdMap`].
     pub id_maps: Option<IdMaps>,
+    /// The user, as the host counts, whom the container's v2 cgroup is given to.
+    pub cgroup_owner: Option<u32>,
     /// oom_score_adj, written by the parent.
     pub oom_score_adj: Option<i32>,
     /// Limits, set by the parent at [`Barrier::Ready`] (it may raise what a user namespace's root may not).
@@ -196,6 +198,9 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     // Again at the end: becoming the user clears it.
     planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;
+    if host.cgroups.mode() == Mode::V2 {
+        planner.plan.cgroup_owner = cgroup::owner(spec).filter(|uid| *uid != host.euid);
+    }
     let entered = planner.steps.len();
     planner.keyring(process)?;
     if planner.namespaces.new & sys::clone::namespace::NET != 0 {

@@ -313,10 +313,10 @@ pub enum Step {
     EveryCpu,
     /// Load the seccomp filter.
     Seccomp,
+    /// Close descriptors from this one on, but the two that this process itself still needs.
+    Close(u32),
     /// Close descriptors from this one on at execve.
     CloseOnExec(u32),
-    /// Close descriptors from this one on now, but those that [`Step::AwaitStart`] needs.
-    Close(u32),
     /// Keep the descriptors that the caller gave ([`crate::launch::Request::kept`]) open at execve.
     Keep,
     /// Give the standard streams to this user, as far as that is possible.
