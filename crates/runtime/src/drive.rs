@@ -221,11 +221,13 @@ pub(crate) struct Heard {
 
 fn receive(sync: BorrowedFd) -> Result<Option<Heard>, Error> {
     let mut bytes = [0u8; 8 + LOG_MAX];
+    let reset = |e: &std::io::Error| e.raw_os_error() == Some(Errno::ECONNRESET as i32);
     let (len, fd) = match sys::message::receive(sync, &mut bytes) {
-        // Messages of ours were not read before the end: so it is when a child dies early.
-        Err(e) if e.raw_os_error() == Some(Errno::ECONNRESET as i32) => (0, None),
-        other => other.map_err(|e| Error::new("hear from the child").because(e))?,
-    };
+        // Messages of ours were not read before the end: so it is when a child dies early. What it said is behind that.
+        Err(e) if reset(&e) => sys::message::receive(sync, &mut bytes),
+        other => other,
+    }
+    .map_err(|e| Error::new("hear from the child").because(e))?;
     if len == 0 {
         return Ok(None);
     }
