@@ -18,6 +18,7 @@ mod merged_root;
 mod mount_fields;
 mod mounts;
 mod net_devices;
+mod network;
 mod process_fields;
 mod resources;
 mod rootless;
@@ -29,6 +30,7 @@ fn main() {
     let cases = [
         demo::CASES,
         run::CASES,
+        network::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,

@@ -255,7 +255,9 @@ fn start_init(
         stdio: options.stdio,
         console: options.console,
     };
-    let mut barriers = Barriers { design, cgroup, directory, record, unit: None, devices_set: false };
+    let connect = options.connect;
+    let mut barriers =
+        Barriers { design, cgroup, directory, record, unit: None, devices_set: false, connect };
     let launched = launch(request, &mut |at| barriers.answer(&at))
         .map_err(|e| Error::new("unable to start container process").because(e))?;
     let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify };
