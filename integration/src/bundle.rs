@@ -64,3 +64,13 @@ impl Bundle {
         say(runtime.args(["run", "--bundle"]).arg(&self.dir).arg(id).stdin(Stdio::null()))
     }
 }
+
+/// Shows the host's /usr in a bundle at `dir`: for programs that busybox lacks.
+pub fn add_usr(config: &mut Value, dir: &Path) {
+    for (link, to) in [("lib", "usr/lib"), ("lib64", "usr/lib64")] {
+        std::os::unix::fs::symlink(to, dir.join("rootfs").join(link)).expect("a link");
+    }
+    fs::create_dir(dir.join("rootfs/usr")).expect("a directory");
+    let usr = json!({"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]});
+    config["mounts"].as_array_mut().expect("mounts").push(usr);
+}

@@ -23,8 +23,10 @@ impl Snapshot {
             lines.insert(format!("mount {place}"));
         }
         directories(Path::new("/sys/fs/cgroup"), &mut lines, 0);
-        for (what, dir) in [("netns", "/run/netns"), ("link", "/sys/class/net"), ("in", "/tmp"), ("in", "/")]
-        {
+        let places = [("netns", "/run/netns"), ("link", "/sys/class/net"), ("in", "/tmp"), ("in", "/")];
+        // Where runtimes keep the state of containers that podman and containerd have made.
+        let states = [("state", "/run/runc"), ("shim", "/run/containerd/s")].into_iter();
+        for (what, dir) in places.into_iter().chain(states) {
             // The tests' own places come and go.
             for name in names(Path::new(dir)).filter(|n| !n.starts_with("rcr-test-")) {
                 lines.insert(format!("{what} {dir}/{name}"));

@@ -4,7 +4,7 @@
 pub mod bundle;
 pub mod canary;
 pub mod cgroup;
-pub mod daemon;
+pub mod client;
 pub mod disk;
 pub mod host;
 pub mod image;
@@ -47,7 +47,7 @@ pub fn main(cases: impl IntoIterator<Item = &'static Case>, finish: fn()) -> ! {
     // The tests share the kernel's tables (mounts, cgroups) that they compare; two at a time also measure noise.
     arguments.test_threads.get_or_insert(1);
     let trials = cases.into_iter().map(|case| {
-        let missing: Vec<&str> = case.needs.iter().filter_map(|n| host::missing(*n)).collect();
+        let missing: Vec<String> = case.needs.iter().filter_map(|n| host::missing(*n)).collect();
         if missing.is_empty() {
             return Trial::test(case.name, case.run);
         }

@@ -23,6 +23,8 @@ pub struct Args {
     pub rootfs_given: bool,
     /// Where the container's cgroup is, if not where `linux.cgroupsPath` says (systemd chooses).
     pub cgroup: Option<crate::cgroup::CgroupPath>,
+    /// systemd puts the process into its cgroup, while it waits at [`crate::plan::Barrier::Cgroup`].
+    pub placed_by_systemd: bool,
     /// Stop before execve until a byte arrives in `Request::exec_fifo`.
     pub await_start: bool,
     /// Signal that the process gets when the thread that launched it dies.

@@ -10,6 +10,7 @@ use sys::clone::Cloned;
 
 use crate::child::fail::{Doing, LOG_MAX, Message};
 use crate::launch::At;
+use crate::net_device::Moved;
 use crate::plan::{Barrier, Plan, Step};
 use crate::{Error, ErrorKind, idmap};
 
@@ -23,6 +24,10 @@ pub(crate) struct Conversation<'a> {
     pub(crate) kept: Option<OwnedFd>,
     /// The one that is kept leaves line ends alone ([`crate::Console::Relay`]).
     pub(crate) relay: bool,
+    /// Network devices that go home when the launch fails.
+    pub(crate) moved: Option<Moved>,
+    /// What the process said before its id was known ([`receive_announced`]).
+    pub(crate) early: Option<Heard>,
 }
 
 impl Conversation<'_> {
@@ -31,9 +36,11 @@ impl Conversation<'_> {
         self.go_ahead(at)?;
         let mut ready = false;
         loop {
-            let Some(Heard { message, log, fd }) = receive(self.sync.as_fd())? else {
-                return self.ended(ready);
+            let heard = match self.early.take() {
+                None => receive(self.sync.as_fd())?,
+                early => early,
             };
+            let Some(Heard { message, log, fd }) = heard else { return self.ended(ready) };
             let index = usize::from(message.step);
             let step = step(self.plan, index)
                 .ok_or_else(|| Error::new("the child named a step that is not there"))?;
@@ -42,7 +49,12 @@ impl Conversation<'_> {
             }
             match step {
                 // Done by go_ahead.
-                Step::Barrier(Barrier::IdMap) => {}
+                Step::Barrier(Barrier::IdMap | Barrier::Cgroup) => {}
+                Step::Barrier(Barrier::NetDevices) => {
+                    let devices = &self.plan.net_devices;
+                    self.moved = Some(Moved::into_namespace_of(self.process.pid, devices)?);
+                    self.answer()?;
+                }
                 Step::Barrier(barrier) => {
                     if *barrier == Barrier::Ready {
                         ready = true;
@@ -78,7 +90,11 @@ impl Conversation<'_> {
                 Error::new(format!("write {score} to {path} (process.oomScoreAdj)")).because(e)
             })?;
         }
-        self.ask(at, Barrier::Cgroup, None)
+        self.ask(at, Barrier::Cgroup, None)?;
+        if self.plan.steps.contains(&Step::Barrier(Barrier::Cgroup)) {
+            self.answer()?;
+        }
+        Ok(())
     }
 
     fn ask(
@@ -150,24 +166,30 @@ pub(crate) fn kill(process: &Cloned) {
     let _ = waitid(Id::PIDFd(process.pidfd.as_fd()), WaitPidFlag::WEXITED);
 }
 
-/// The id of the process that an intermediate one cloned.
-pub(crate) fn receive_announced(plan: &Plan, sync: BorrowedFd) -> Result<i32, Error> {
-    let Some(Heard { message, log, .. }) = receive(sync)? else {
-        return Err(Error::new("the intermediate process died"));
-    };
-    let index = usize::from(message.step);
-    match (message.doing, step(plan, index)) {
-        (Doing::Reached, None) => Ok(message.value),
-        (Doing::CloneFailed, _) => {
-            Err(Error::new("clone3 in the user namespace").because(Reason(message.value)))
+/// The id of the process that an intermediate one cloned, and what that process has said meanwhile: it may come to its
+/// first barrier, or to grief, before the intermediate one tells its id. It waits then, so it is one message at most.
+pub(crate) fn receive_announced(plan: &Plan, sync: BorrowedFd) -> Result<(i32, Option<Heard>), Error> {
+    let mut early = None;
+    loop {
+        let Some(heard) = receive(sync)? else { return Err(Error::new("the intermediate process died")) };
+        let message = heard.message;
+        let index = usize::from(message.step);
+        match (message.doing, step(plan, index)) {
+            (Doing::Reached, None) => return Ok((message.value, early)),
+            (Doing::CloneFailed, _) => {
+                return Err(Error::new("clone3 in the user namespace").because(Reason(message.value)));
+            }
+            (_, Some(step)) if index < plan.trampoline.len() => {
+                return Err(failure(plan, index, step, message, &heard.log));
+            }
+            (_, Some(_)) if early.is_none() => early = Some(heard),
+            _ => return Err(Error::new("the intermediate process named a step that is not there")),
         }
-        (_, Some(step)) => Err(failure(plan, index, step, message, &log)),
-        _ => Err(Error::new("the intermediate process named a step that is not there")),
     }
 }
 
 /// One message of the child, and what came with it.
-struct Heard {
+pub(crate) struct Heard {
     message: Message,
     /// What the kernel said about a file system.
     log: String,
@@ -231,15 +253,18 @@ fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) 
     match step {
         // The wording of Go's os/exec, by which docker and others find their exit codes 126 and 127.
         Step::Find(_) => {
+            // A directory in $PATH with the command's name is not what was looked for.
+            let missing = errno == Errno::ENOENT || (errno == Errno::EISDIR && !command.contains('/'));
             let error = match errno {
                 Errno::ENOENT if command.contains('/') => {
                     Error::new(format!("exec: {command:?}: stat {command}: no such file or directory"))
                 }
-                Errno::ENOENT => Error::new(format!("exec: {command:?}: executable file not found in $PATH")),
+                _ if missing => Error::new(format!("exec: {command:?}: executable file not found in $PATH")),
                 Errno::EACCES => Error::new(format!("exec: {command:?}: permission denied")),
+                // The last words are execve's, by which clients find their exit code.
+                Errno::EISDIR => Error::new(format!("exec: {command:?}: is a directory: permission denied")),
                 _ => Error::new(format!("exec: {command:?}")).because(Reason(message.value)),
             };
-            let missing = errno == Errno::ENOENT;
             error.kind(if missing { ErrorKind::CommandNotFound } else { ErrorKind::CommandNotExecutable })
         }
         // As the kernel's refusal reads in Go, and what it means, which its errno does not say.
@@ -267,7 +292,7 @@ fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) 
 }
 
 /// Switches off `\n` → `\r\n`.
-fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
     let mut modes = tcgetattr(terminal)?;
     modes.output_flags &= !OutputFlags::ONLCR;
     tcsetattr(terminal, SetArg::TCSANOW, &modes)
@@ -275,6 +300,8 @@ fn leave_line_ends(terminal: &OwnedFd) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
+
     use super::*;
 
     #[test]
@@ -282,6 +309,24 @@ mod tests {
         assert_eq!(Reason(28).to_string(), "no space left on device (ENOSPC)");
         assert_eq!(Reason(13).to_string(), "permission denied (EACCES)");
         assert_eq!(Reason(5).to_string(), "I/O error (EIO)");
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_run_reads_as_in_go() {
+        let failed = |command: &str, errno: i32| {
+            let args = vec![CString::new(command).unwrap()];
+            let plan = Plan { steps: vec![Step::Find(Vec::new())], args, ..Plan::default() };
+            let message = Message { step: 0, doing: Doing::Call, value: errno };
+            let error = failure(&plan, 0, &plan.steps[0], message, "");
+            (format!("{error:#}"), error.what())
+        };
+        let missing = ErrorKind::CommandNotFound;
+        assert_eq!(failed("x", 2), ("exec: \"x\": executable file not found in $PATH".into(), missing));
+        assert_eq!(failed("", 21), ("exec: \"\": executable file not found in $PATH".into(), missing));
+        assert_eq!(failed("/x", 2), ("exec: \"/x\": stat /x: no such file or directory".into(), missing));
+        let refused = ErrorKind::CommandNotExecutable;
+        assert_eq!(failed("/x", 13), ("exec: \"/x\": permission denied".into(), refused));
+        assert_eq!(failed("/x", 21), ("exec: \"/x\": is a directory: permission denied".into(), refused));
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! What this binary can do, as `rcr-runtime features` prints it (runtime-spec, features.md).
 //!
-//! Lists what is understood, whether or not this host has it; only `supportedFlags` asks the kernel.
+//! Lists what is understood, whether or not this host has it; only `supportedFlags` asks the kernel, and whether there
+//! can be checkpoints criu does.
 
-use crate::{plan, seccomp};
+use crate::{criu, plan, systemd};
 use serde_json::{Value, json};
 use sys::seccomp::{flag, knows_flag};
 
 /// The features of this build.
 pub fn features() -> Value {
     let yes = json!({ "enabled": true });
-    let no = json!({ "enabled": false });
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": OCI_VERSION,
@@ -18,7 +18,7 @@ pub fn features() -> Value {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": CAPABILITIES,
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": [
@@ -29,14 +29,14 @@ pub fn features() -> Value {
                     "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
                     "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE",
                 ],
-                "archs": architectures(),
+                "archs": ARCHITECTURES,
                 "knownFlags": FLAGS.map(|(name, _)| name),
                 "supportedFlags": FLAGS.iter().filter(|(_, flag)| knows_flag(*flag)).map(|(name, _)| name)
                     .collect::<Vec<_>>(),
             },
             "apparmor": &yes,
             "selinux": &yes,
-            "intelRdt": &no,
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "memoryPolicy": {
                 "modes": [
                     "MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED",
@@ -45,13 +45,25 @@ pub fn features() -> Value {
                 "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
             },
             "mountExtensions": { "idmap": &yes },
-            "netDevices": &no,
+            "netDevices": &yes,
         },
-        "annotations": { "io.github.rcr.version": env!("CARGO_PKG_VERSION") },
-        // `state` puts the bundle's path there, whatever the configuration says.
-        "potentiallyUnsafeConfigAnnotations": ["bundle"],
+        "annotations": {
+            "io.github.rcr.version": env!("CARGO_PKG_VERSION"),
+            "io.github.rcr.commit": COMMIT,
+            // The name by which runc's callers know it. Text, as all annotations are.
+            "org.opencontainers.runc.checkpoint.enabled": criu::works().to_string(),
+        },
+        // `state` puts the bundle's path there, whatever the configuration says; the others reach systemd and name a
+        // file that criu reads, which can have it run programs.
+        "potentiallyUnsafeConfigAnnotations": ["bundle", systemd::annotation::PREFIX, criu::CONFIG_ANNOTATION],
     })
 }
+
+/// What this program was built from, if the build was told.
+pub(crate) const COMMIT: &str = match option_env!("RCR_COMMIT") {
+    Some(commit) if !commit.is_empty() => commit,
+    _ => "unknown",
+};
 
 /// The newest version of the runtime specification that is implemented.
 pub(crate) const OCI_VERSION: &str = "1.3.0";
@@ -109,15 +121,32 @@ const CAPABILITIES: &[&str] = &[
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-fn architectures() -> Vec<String> {
-    let mut names: Vec<String> = seccomp::known_architectures().map(|arch| arch.to_string()).collect();
-    names.sort();
-    names
-}
+/// Architectures of a seccomp profile. Those of other machines are understood, and mean nothing here.
+const ARCHITECTURES: &[&str] = &[
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seccomp;
     use oci::runtime::{Capability, Features, LinuxNamespaceType};
 
     #[test]
@@ -127,11 +156,9 @@ mod tests {
         assert!(linux.namespaces().as_ref().unwrap().contains(&LinuxNamespaceType::Time));
         assert!(features.mount_options().as_ref().unwrap().is_sorted());
         let seccomp = linux.seccomp().as_ref().unwrap();
-        assert!(seccomp.archs().as_ref().unwrap().iter().copied().eq({
-            let mut known: Vec<_> = seccomp::known_architectures().collect();
-            known.sort_by_key(|arch| arch.to_string());
-            known
-        }));
+        for known in seccomp::known_architectures() {
+            assert!(seccomp.archs().as_ref().unwrap().contains(&known), "{known}");
+        }
         // Every kernel since 4.17.
         let supported = seccomp.supported_flags().as_ref().unwrap();
         assert!(supported.iter().any(|f| f == "SECCOMP_FILTER_FLAG_SPEC_ALLOW"));

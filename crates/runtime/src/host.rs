@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Error;
 use crate::cgroup::Hierarchies;
+use crate::resctrl::Resctrl;
+use crate::{Error, Spec};
 
 /// Facts about this host and this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Host {
     pub kcore: bool,
     /// Mount points of whole procfs and sysfs; only read for `--no-pivot`.
     pub pseudo_mounts: Vec<PathBuf>,
+    /// The resctrl file system; only looked for when `linux.intelRdt` is given.
+    pub resctrl: Option<Resctrl>,
     /// The cgroup hierarchies.
     pub cgroups: Hierarchies,
 }
@@ -52,15 +55,26 @@ impl Host {
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             kcore: Path::new("/proc/kcore").exists(),
             pseudo_mounts: Vec::new(),
+            resctrl: None,
             cgroups: Hierarchies::detect()?,
         })
     }
 
-    /// Reads where procfs and sysfs are mounted, as `--no-pivot` needs it.
+    /// Reads what only some need: where procfs and sysfs are mounted, for `--no-pivot`; resctrl, for `linux.intelRdt`.
     ///
     /// # Errors
     /// /proc/self/mountinfo cannot be read.
-    pub fn detect_pseudo_mounts(&mut self) -> Result<(), Error> {
+    pub fn detect_for(&mut self, spec: &Spec, no_pivot: bool) -> Result<(), Error> {
+        if no_pivot {
+            self.detect_pseudo_mounts()?;
+        }
+        if spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
+            self.resctrl = Resctrl::detect()?;
+        }
+        Ok(())
+    }
+
+    fn detect_pseudo_mounts(&mut self) -> Result<(), Error> {
         let path = "/proc/self/mountinfo";
         let text =
             std::fs::read_to_string(path).map_err(|e| Error::new(format!("read {path:?}")).because(e))?;

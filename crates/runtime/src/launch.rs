@@ -30,6 +30,8 @@ pub struct Request<'a> {
     pub v1_tasks: Vec<OwnedFd>,
     /// A FIFO opened O_RDWR; the process reads one byte from it before execve ([`crate::args::Args::await_start`]).
     pub exec_fifo: Option<BorrowedFd<'a>>,
+    /// Descriptors that the program gets under the numbers they have here ([`Step::Keep`]).
+    pub kept: Vec<OwnedFd>,
     /// The process's standard streams, when it has no terminal.
     pub stdio: Stdio,
     /// Where the terminal goes, when it has one.
@@ -105,10 +107,11 @@ pub fn launch(
     drop(theirs);
     drop(files);
     let sync = ours.ok_or_else(|| Error::new("the socket pair is gone"))?;
-    let (process, sync) =
-        if plan.trampoline.is_empty() { (cloned, sync) } else { arrive(plan, cloned, sync)? };
+    let (process, early) =
+        if plan.trampoline.is_empty() { (cloned, None) } else { arrive(plan, cloned, sync.as_fd())? };
     let relay = request.console == Console::Relay;
-    let mut conversation = Conversation { plan, sync, process, console, kept: None, relay };
+    let mut conversation =
+        Conversation { plan, sync, process, console, kept: None, relay, moved: None, early };
     match conversation.hold(at) {
         Ok(()) => Ok(Launched {
             pid: conversation.process.pid,
@@ -116,6 +119,9 @@ pub fn launch(
             console: conversation.kept,
         }),
         Err(e) => {
+            if let Some(moved) = &mut conversation.moved {
+                moved.undo();
+            }
             drive::kill(&conversation.process);
             Err(e)
         }
@@ -134,17 +140,17 @@ fn connect(plan: &Plan, console: &Console) -> Result<Option<OwnedFd>, Error> {
 }
 
 /// The intermediate process joined a user namespace and cloned the process that is wanted, as its sibling: our child.
-fn arrive(plan: &Plan, first: Cloned, sync: OwnedFd) -> Result<(Cloned, OwnedFd), Error> {
-    let answer = drive::receive_announced(plan, sync.as_fd());
+fn arrive(plan: &Plan, first: Cloned, sync: BorrowedFd) -> Result<(Cloned, Option<drive::Heard>), Error> {
+    let answer = drive::receive_announced(plan, sync);
     if answer.is_err() {
         drive::kill(&first);
     } else {
         // It has nothing left to do but exit.
         let _ = waitpid(Pid::from_raw(first.pid), None);
     }
-    let pid = answer?;
+    let (pid, early) = answer?;
     let pidfd = sys::pidfd::open(pid).map_err(|e| Error::new(format!("open process {pid}")).because(e))?;
-    Ok((Cloned { pid, pidfd }, sync))
+    Ok((Cloned { pid, pidfd }, early))
 }
 
 /// What has to be so in this process at the moment of the clone, and is put back after it.

@@ -37,6 +37,7 @@ pub(crate) fn prepare(plan: &Plan, request: &mut Request) -> Result<Files, Error
         slots: opened?,
         rootfs: request.rootfs.take(),
         v1_tasks: std::mem::take(&mut request.v1_tasks),
+        kept: std::mem::take(&mut request.kept),
         streams: [stdio.stdin.take(), stdio.stdout.take(), stdio.stderr.take()],
         fifo: fifo.map_err(|e| Error::new("duplicate the exec fifo").because(e))?,
         seccomp: plan.seccomp.as_ref().map(seccomp::compile).transpose()?,

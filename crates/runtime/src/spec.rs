@@ -9,6 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::{Error, ErrorKind, Spec};
+use oci::runtime::Process;
 
 /// Longest config.json that is read, in bytes.
 pub const MAX_CONFIG: u64 = 16 << 20;
@@ -44,20 +45,37 @@ pub fn parse(json: &[u8]) -> Result<Spec, Error> {
         }
         Err(error) => error,
     };
-    // A capability that a newer specification knows is no reason to fail: every runtime warns and goes on.
-    if error.path().to_string().starts_with("process.capabilities.")
-        && let Some(spec) = without_unknown_capabilities(json)
+    let path = error.path().to_string();
+    if path.starts_with("process.")
+        && let Some(spec) = forgiven(json)
     {
         return Ok(spec);
     }
-    let path = error.path().to_string();
     Err(Error::new(path).kind(ErrorKind::Invalid).because(error.into_inner()))
 }
 
-fn without_unknown_capabilities(json: &[u8]) -> Option<Spec> {
+/// Takes `process` as it stands in a file of its own.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_process(mut process: Value) -> Result<Process, Error> {
+    forgive(&mut process);
+    serde_path_to_error::deserialize(process).map_err(|e| {
+        let path = e.path().to_string();
+        Error::new(path).kind(ErrorKind::Invalid).because(e.into_inner())
+    })
+}
+
+fn forgiven(json: &[u8]) -> Option<Spec> {
     let mut spec: Value = serde_json::from_slice(json).ok()?;
-    let sets = spec.get_mut("process")?.get_mut("capabilities")?.as_object_mut()?;
-    for (set, names) in sets.iter_mut() {
+    forgive(spec.get_mut("process")?);
+    serde_json::from_value(spec).ok()
+}
+
+/// Changes what the types refuse, although the specification or every runtime takes it.
+fn forgive(process: &mut Value) {
+    // A capability that a newer specification knows is no reason to fail: every runtime warns and goes on.
+    for (set, names) in process.get_mut("capabilities").and_then(Value::as_object_mut).into_iter().flatten() {
         let Value::Array(names) = names else { continue };
         names.retain(|name| {
             let known = serde_json::from_value::<oci::runtime::Capability>(name.clone()).is_ok();
@@ -69,7 +87,20 @@ fn without_unknown_capabilities(json: &[u8]) -> Option<Spec> {
             known
         });
     }
-    serde_json::from_value(spec).ok()
+    // oci-spec 0.10 derives this name from its own and puts one underscore too many into it.
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten().filter(|flag| *flag == "SCHED_FLAG_DL_OVERRUN") {
+        *flag = "SCHED_FLAG_D_L_OVERRUN".into();
+    }
+    // "If omitted or empty": and as everywhere in cpuset(7), spaces and doubled commas mean nothing.
+    if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
+        for list in affinity.values_mut().filter(|list| list.is_string()) {
+            let parts = list.as_str().unwrap_or_default().split(',').map(str::trim);
+            let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+            *list = parts.join(",").into();
+        }
+        affinity.retain(|_, list| list != "");
+    }
 }
 
 #[cfg(test)]
@@ -99,5 +130,42 @@ mod tests {
         let spec = parse(json).unwrap();
         let sets = spec.process().as_ref().unwrap().capabilities().as_ref().unwrap();
         assert_eq!(sets.bounding().as_ref().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn words_that_the_types_lack_are_taken() {
+        let json = br#"{"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"cwd":"/",
+            "scheduler":{"policy":"SCHED_DEADLINE","flags":["SCHED_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN"]},
+            "execCPUAffinity":{"initial":"","final":" 0-1,, 3"}}}"#;
+        let spec = parse(json).unwrap();
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 2);
+        let affinity = process.exec_cpu_affinity().as_ref().unwrap();
+        assert_eq!((affinity.initial(), affinity.cpu_affinity_final().as_deref()), (&None, Some("0-1,3")));
+        // Every other name of the specification is one of theirs.
+        for (field, names) in [
+            (
+                "scheduler.policy",
+                "SCHED_OTHER SCHED_FIFO SCHED_RR SCHED_BATCH SCHED_ISO SCHED_IDLE SCHED_DEADLINE",
+            ),
+            (
+                "scheduler.flags",
+                "SCHED_RESET_ON_FORK SCHED_FLAG_RECLAIM SCHED_FLAG_DL_OVERRUN SCHED_FLAG_KEEP_POLICY \
+                 SCHED_FLAG_KEEP_PARAMS SCHED_FLAG_UTIL_CLAMP_MIN SCHED_FLAG_UTIL_CLAMP_MAX",
+            ),
+            ("ioPriority.class", "IOPRIO_CLASS_RT IOPRIO_CLASS_BE IOPRIO_CLASS_IDLE"),
+        ] {
+            for name in names.split_whitespace() {
+                let mut process = serde_json::json!({"user": {"uid": 0, "gid": 0}, "cwd": "/"});
+                match field {
+                    "scheduler.policy" => process["scheduler"] = serde_json::json!({"policy": name}),
+                    "scheduler.flags" => {
+                        process["scheduler"] = serde_json::json!({"policy": "SCHED_OTHER", "flags": [name]});
+                    }
+                    _ => process["ioPriority"] = serde_json::json!({"class": name, "priority": 1}),
+                }
+                parse_process(process).unwrap_or_else(|e| panic!("{field} {name}: {e:#}"));
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod init;
 pub mod keyring;
 pub mod message;
 pub mod mount;
+pub mod netlink;
 pub mod path;
 pub mod pidfd;
 pub mod process;

@@ -3,8 +3,11 @@
 mod attacks;
 mod bad_input;
 mod bundle;
+mod checkpoint;
 mod clients;
+mod command_line;
 mod commands;
+mod container_fields;
 mod containers;
 mod crash;
 mod demo;
@@ -14,6 +17,9 @@ mod hostile_images;
 mod lifecycle;
 mod limits;
 mod merged_root;
+mod mount_fields;
+mod net_devices;
+mod process_fields;
 mod processes;
 mod resources;
 mod run;
@@ -34,7 +40,17 @@ fn main() {
         update::CASES,
         events::CASES,
         processes::CASES,
+        checkpoint::CASES,
+        command_line::CASES,
+        process_fields::CASES,
+        container_fields::CASES,
+        mount_fields::CASES,
+        net_devices::CASES,
         clients::CASES,
+        clients::podman::CASES,
+        clients::docker::CASES,
+        clients::containerd::CASES,
+        clients::cri::CASES,
         attacks::CASES,
         hostile_images::CASES,
         merged_root::CASES,

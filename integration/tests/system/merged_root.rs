@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::daemon::{Docker, Podman};
+use harness::client::{Docker, Podman};
 use harness::host::Need::{Program, Root};
 use harness::image::{Layer, Packing, write_layout};
 use harness::tree::{assert_same, assert_same_lines, describe};
@@ -25,7 +25,7 @@ pub(crate) const CASES: &[Case] = cases!("merged_root":
 /// Compares rcr's root of `layout:tag` with umoci's and podman's.
 fn compare(world: &World, layout: &Path, tag: &str) {
     let ours = compare_with_umoci(world, layout, tag);
-    let podman = Podman::new(world);
+    let podman = Podman::new(world, None);
     let id = ok(podman.command().args(["pull", "-q", &format!("oci:{}:{tag}", layout.display())]));
     let mounted = ok(podman.command().args(["image", "mount", id.lines().last().expect("an ID")]));
     let (mut left, mut right) = (describe(&ours), describe(Path::new(mounted.trim())));

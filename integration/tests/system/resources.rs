@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use harness::bundle::Bundle;
-use harness::host::Need::{Path as FileNeed, Program, Root};
+use harness::bundle::{Bundle, add_usr};
+use harness::host::Need::{Cgroup2, Path as FileNeed, Program, PureCgroup2, Root};
+use harness::host::{missing, unified};
 use harness::world::{Said, ok, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};
@@ -19,14 +20,15 @@ const HYBRID: harness::host::Need = FileNeed("/sys/fs/cgroup/unified/cgroup.proc
 const V1_DEVICES: harness::host::Need = FileNeed("/sys/fs/cgroup/devices/devices.list");
 
 pub(crate) const CASES: &[Case] = cases!("resources":
-    v2_containers_are_born_in_their_cgroup [Root, BUSYBOX, HYBRID, Program("unshare")],
-    v2_files_of_the_configuration_are_written [Root, BUSYBOX, HYBRID, Program("unshare")],
-    v2_containers_pause_and_die_together [Root, BUSYBOX, HYBRID, Program("unshare")],
-    v2_exec_follows_an_init_that_moved [Root, BUSYBOX, HYBRID, Program("unshare")],
+    v2_containers_are_born_in_their_cgroup [Root, BUSYBOX, Cgroup2, Program("unshare")],
+    v2_files_of_the_configuration_are_written [Root, BUSYBOX, Cgroup2, Program("unshare")],
+    v2_containers_pause_and_die_together [Root, BUSYBOX, Cgroup2, Program("unshare")],
+    v2_exec_follows_an_init_that_moved [Root, BUSYBOX, Cgroup2, Program("unshare")],
     device_rules_hold_in_v1 [Root, BUSYBOX, V1_DEVICES, FileNeed("/dev/fuse")],
-    device_rules_hold_in_v2 [Root, BUSYBOX, HYBRID, Program("unshare"), FileNeed("/dev/fuse")],
+    device_rules_hold_in_v2 [Root, BUSYBOX, Cgroup2, Program("unshare"), FileNeed("/dev/fuse")],
     a_limit_without_a_controller_is_refused [Root, BUSYBOX, HYBRID, Program("unshare")],
-    cgroups_in_use_or_frozen_are_refused [Root, BUSYBOX, HYBRID, Program("unshare")],
+    v1_cgroups_in_use_or_frozen_are_refused [Root, BUSYBOX, HYBRID],
+    v2_cgroups_in_use_or_frozen_are_refused [Root, BUSYBOX, Cgroup2, Program("unshare")],
     cgroups_below_are_removed_with_the_container [Root, BUSYBOX],
     a_failed_create_leaves_no_cgroup [Root, BUSYBOX],
     the_kernel_decides_as_the_profile_says [Root, BUSYBOX, FileNeed("/usr/bin/perl")],
@@ -59,7 +61,7 @@ impl Stage {
 
     fn runtime(&self) -> Command {
         let runtime = self.bundle.world.runtime();
-        if !self.v2 {
+        if !self.v2 || missing(PureCgroup2).is_none() {
             return runtime;
         }
         let only_v2 = "umount -l -R /sys/fs/cgroup; umount -a -t cgroup,cgroup2; \
@@ -102,7 +104,7 @@ impl Stage {
     }
 
     fn unified(&self) -> PathBuf {
-        Path::new("/sys/fs/cgroup/unified").join(&self.cgroup)
+        unified().expect("cgroup v2").join(&self.cgroup)
     }
 }
 
@@ -266,32 +268,38 @@ fn a_limit_without_a_controller_is_refused() {
     }
 }
 
-fn cgroups_in_use_or_frozen_are_refused() {
-    for v2 in [false, true] {
-        let stage = Stage::new("true", v2, |_, _| ());
-        fs::create_dir(stage.unified()).expect("a cgroup");
-        let mut other = Command::new("sleep").arg("1000").spawn().expect("sleep");
-        fs::write(stage.unified().join("cgroup.procs"), other.id().to_string()).expect("joined");
-        let said = stage.run();
-        other.kill().expect("killed");
-        other.wait().expect("reaped");
-        assert_eq!(said.code, 1);
-        assert!(said.err.contains("container's cgroup is not empty: 1 process(es) found"), "{}", said.err);
-        assert_eq!(stage.cgroups(), [stage.unified()], "what was there stays, what was made does not");
+fn v1_cgroups_in_use_or_frozen_are_refused() {
+    let stage = Stage::new("true", false, |_, _| ());
+    refused_in_use(&stage);
+    let freezer = Path::new("/sys/fs/cgroup/freezer").join(&stage.cgroup);
+    fs::create_dir(&freezer).expect("a cgroup");
+    fs::write(freezer.join("freezer.state"), "FROZEN").expect("frozen");
+    refused_frozen(&stage);
+}
 
-        let freezer = Path::new("/sys/fs/cgroup/freezer").join(&stage.cgroup);
-        let (file, state) = match v2 {
-            true => (stage.unified().join("cgroup.freeze"), "1"),
-            false => {
-                fs::create_dir(&freezer).expect("a cgroup");
-                (freezer.join("freezer.state"), "FROZEN")
-            }
-        };
-        fs::write(file, state).expect("frozen");
-        let said = stage.run();
-        assert_eq!(said.code, 1);
-        assert!(said.err.contains("container's cgroup unexpectedly frozen"), "{}", said.err);
-    }
+fn v2_cgroups_in_use_or_frozen_are_refused() {
+    let stage = Stage::new("true", true, |_, _| ());
+    refused_in_use(&stage);
+    fs::write(stage.unified().join("cgroup.freeze"), "1").expect("frozen");
+    refused_frozen(&stage);
+}
+
+fn refused_in_use(stage: &Stage) {
+    fs::create_dir(stage.unified()).expect("a cgroup");
+    let mut other = Command::new("sleep").arg("1000").spawn().expect("sleep");
+    fs::write(stage.unified().join("cgroup.procs"), other.id().to_string()).expect("joined");
+    let said = stage.run();
+    other.kill().expect("killed");
+    other.wait().expect("reaped");
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("container's cgroup is not empty: 1 process(es) found"), "{}", said.err);
+    assert_eq!(stage.cgroups(), [stage.unified()], "what was there stays, what was made does not");
+}
+
+fn refused_frozen(stage: &Stage) {
+    let said = stage.run();
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("container's cgroup unexpectedly frozen"), "{}", said.err);
 }
 
 fn cgroups_below_are_removed_with_the_container() {
@@ -324,18 +332,11 @@ fn a_failed_create_leaves_no_cgroup() {
 
 /// A bundle whose container has the host's /usr with perl, the one program of every Debian that makes any call.
 fn calling(calls: &str, seccomp: &Value) -> Stage {
-    let stage = Stage::new("", false, |config, dir| {
-        for (link, to) in [("lib", "usr/lib"), ("lib64", "usr/lib64")] {
-            std::os::unix::fs::symlink(to, dir.join("rootfs").join(link)).expect("a link");
-        }
-        config["mounts"].as_array_mut().expect("mounts").push(
-            json!({"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]}),
-        );
+    Stage::new("", false, |config, dir| {
+        add_usr(config, dir);
         config["process"]["args"] = json!(["/usr/bin/perl", "-e", calls]);
         config["linux"]["seccomp"] = seccomp.clone();
-    });
-    fs::create_dir(stage.bundle.rootfs().join("usr")).expect("a directory");
-    stage
+    })
 }
 
 /// Perl that makes each call and prints what it said: 0 or the errno.

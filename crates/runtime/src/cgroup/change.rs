@@ -23,7 +23,11 @@ impl Cgroup {
         })
     }
 
-    fn check_memory(&self, resources: &LinuxResources) -> Result<(), Error> {
+    /// With `checkBeforeUpdate`, refuses memory limits that are below what is in use.
+    ///
+    /// # Errors
+    /// So it is.
+    pub fn check_memory(&self, resources: &LinuxResources) -> Result<(), Error> {
         let Some(memory) = resources.memory().filter(|m| m.check_before_update() == Some(true)) else {
             return Ok(());
         };

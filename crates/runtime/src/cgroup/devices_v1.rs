@@ -12,13 +12,13 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 /// Which devices an exception is for: never [`Kind::All`].
-type Pattern = (Kind, Option<u32>, Option<u32>);
+pub(crate) type Pattern = (Kind, Option<u32>, Option<u32>);
 
 /// The state of a devices cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Policy {
-    default_allow: bool,
-    exceptions: BTreeMap<Pattern, Access>,
+pub(crate) struct Policy {
+    pub(crate) default_allow: bool,
+    pub(crate) exceptions: BTreeMap<Pattern, Access>,
 }
 
 /// Brings the cgroup `dir` from what it allows now to `rules`.
@@ -41,7 +41,8 @@ pub(super) fn replace(dir: &Dir, rules: &[Rule]) -> Result<(), Error> {
 }
 
 impl Policy {
-    fn of(rules: &[Rule]) -> Result<Policy, Error> {
+    /// From a list of rules.
+    pub(crate) fn of(rules: &[Rule]) -> Result<Policy, Error> {
         let mut policy = Policy { default_allow: false, exceptions: BTreeMap::new() };
         for rule in rules {
             let pattern = (rule.kind, rule.major, rule.minor);

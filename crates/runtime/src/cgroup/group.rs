@@ -4,7 +4,8 @@ use super::dir::{Dir, gone, is, not_permitted, remove_made};
 use super::{CgroupPath, Hierarchies, Mode, Version};
 use crate::{Error, ErrorKind};
 use nix::errno::Errno;
-use nix::unistd::Pid;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, Pid, Uid, faccessat, fchownat};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -41,6 +42,21 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// The directories of a container whose first process systemd has put into some of them: those that are missing
+    /// are made, as [`Cgroup::create`] makes them.
+    ///
+    /// # Errors
+    /// The call that failed, with its path.
+    pub fn adopt(hierarchies: &Hierarchies, path: &CgroupPath, tolerate: bool) -> Result<Cgroup, Error> {
+        let mut cgroup = Cgroup { dirs: Vec::new(), tolerate };
+        let result = cgroup.make_dirs(hierarchies, path, hierarchies.mode());
+        if let Err(e) = result {
+            cgroup.dirs.iter().for_each(|dir| remove_made(&dir.made));
+            return Err(e);
+        }
+        Ok(cgroup)
+    }
+
     fn make_dirs(&mut self, hierarchies: &Hierarchies, path: &CgroupPath, mode: Mode) -> Result<(), Error> {
         for hierarchy in hierarchies.iter() {
             let Some(path) = path.within(hierarchy, mode) else { continue };
@@ -61,6 +77,14 @@ impl Cgroup {
         if self.dirs.iter().all(|dir| !dir.was_there()) {
             return Ok(());
         }
+        self.check_empty()
+    }
+
+    /// Refuses a cgroup that holds processes or is frozen.
+    ///
+    /// # Errors
+    /// So it is; it can't be read.
+    pub fn check_empty(&self) -> Result<(), Error> {
         let processes = self.pids()?.len();
         if processes > 0 {
             return Err(Error::new(format!(
@@ -192,13 +216,13 @@ impl Cgroup {
         Ok(files)
     }
 
-    /// Moves process `pid` into the v1 hierarchies, and into v2 unless `in_v2` says it was cloned there.
+    /// Moves process `pid` into the directories; `by_systemd`: but for those that are systemd's to move it into.
     ///
     /// # Errors
     /// The hierarchy that refused.
-    pub fn join(&self, pid: Pid, in_v2: bool) -> Result<(), Error> {
+    pub fn join(&self, pid: Pid, by_systemd: bool) -> Result<(), Error> {
         for dir in &self.dirs {
-            if dir.version == Version::V2 && in_v2 {
+            if by_systemd && (dir.version == Version::V2 || dir.has("name=systemd")) {
                 continue;
             }
             if let Err(e) = dir.join(pid) {
@@ -212,6 +236,41 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Gives the v2 directory to a user who shall manage what is below it: the directory and the files that the kernel
+    /// lists for that (cgroups(7), "Cgroup delegation: /sys/kernel/cgroup/delegate").
+    ///
+    /// # Errors
+    /// The file whose owner can't be changed.
+    pub fn give_to(&self, uid: u32) -> Result<(), Error> {
+        let Some(dir) = self.unified() else { return Ok(()) };
+        let fail = |file: &str, e: Errno| {
+            Error::new(format!("give {:?} to user {uid}", dir.path.join(file))).because(io::Error::from(e))
+        };
+        let own = |file: &str, flags| fchownat(&dir.fd, file, Some(Uid::from_raw(uid)), None, flags);
+        own("", AtFlags::AT_EMPTY_PATH).map_err(|e| fail("", e))?;
+        let files = fs::read_to_string("/sys/kernel/cgroup/delegate");
+        let files =
+            files.unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads".to_owned());
+        for file in files.lines() {
+            match own(file, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                // Of a controller that is not on.
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(e) => return Err(fail(file, e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this process may clone another one into the v2 directory: it must be able to write `cgroup.procs` there
+    /// and in the nearest cgroup above both (cgroup-v2, "Delegation Containment"). `own`: the directory it is in itself.
+    pub fn takes_children_of(&self, own: &Path) -> bool {
+        let Some(dir) = self.unified() else { return true };
+        let common = dir.path.ancestors().find(|above| own.starts_with(above));
+        common.into_iter().chain([dir.path.as_path()]).all(|dir| {
+            faccessat(AT_FDCWD, &dir.join("cgroup.procs"), AccessFlags::W_OK, AtFlags::AT_EACCESS).is_ok()
+        })
     }
 
     /// The v2 directory, for `CLONE_INTO_CGROUP`.

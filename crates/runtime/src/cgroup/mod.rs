@@ -20,6 +20,7 @@ mod stats;
 mod v1;
 mod v2;
 
+pub(crate) use devices_v1::Policy;
 pub use group::Cgroup;
 pub use hierarchy::{Hierarchies, Hierarchy, Mode, Version};
 pub use oom::OomWatch;

@@ -1,7 +1,7 @@
 //! The kernel's OOM killer at work in a cgroup: how often it was, and being told when it is.
 
-use super::dir::{Dir, gone};
 use super::Cgroup;
+use super::dir::{Dir, gone};
 use crate::Error;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};

@@ -18,7 +18,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::stat::Mode;
 use sys::clone::{Options, clone3, setns, unshare};
 use sys::process::Strings;
@@ -42,6 +42,8 @@ pub(crate) struct Files {
     pub(crate) rootfs: Option<OwnedFd>,
     /// [`crate::launch::Request::v1_tasks`].
     pub(crate) v1_tasks: Vec<OwnedFd>,
+    /// [`crate::launch::Request::kept`].
+    pub(crate) kept: Vec<OwnedFd>,
     /// New standard streams.
     pub(crate) streams: [Option<OwnedFd>; 3],
     /// The exec FIFO.
@@ -161,8 +163,9 @@ impl<'a> Child<'a> {
             Step::Create(kinds) => unshare(*kinds).at(Doing::Call),
             Step::Proc { own } => self.open_proc(*own),
             Step::Propagate(change) | Step::RootPropagation(change) => self.propagate_slash(*change),
-            Step::PrivateParent(candidates) => self.make_parent_private(candidates),
+            Step::PropagateParent(change, candidates) => self.propagate_parent(*change, candidates),
             Step::Root(root) => self.attach_root(root),
+            Step::MountPoint(place) => target::open_target(self.root()?, place, true).map(drop),
             Step::Mount(mount) => self.mount(mount),
             Step::Bind(bind) => self.bind(bind),
             Step::Remount(mount) => self.remount(mount),
@@ -170,6 +173,7 @@ impl<'a> Child<'a> {
             Step::Link { to, at, replace } => self.link(to, at, *replace),
             Step::PivotRoot { shared } => self.pivot(*shared),
             Step::MoveRoot { cover } => self.move_root(cover),
+            Step::Detach(path) => sys::mount::detach(path).at(Doing::Call),
             Step::Chroot => self.chroot(),
             Step::ReopenNull => self.reopen_null(),
             Step::MakeDirectory(path) => self.make_directory(path),
@@ -194,8 +198,14 @@ impl<'a> Child<'a> {
             Step::Personality(persona) => sys::process::set_personality(*persona).at(Doing::Call),
             Step::MemoryPolicy(mode, nodes) => sys::process::set_memory_policy(*mode, nodes).at(Doing::Call),
             Step::Affinity(cpus) => sys::process::set_affinity(cpus).at(Doing::Call),
+            Step::EveryCpu => {
+                // Whoever forbids it has chosen the caller's CPUs on purpose.
+                let _ = sys::process::set_affinity(&[u64::MAX; 128]);
+                Ok(())
+            }
             Step::Seccomp => self.load_seccomp(at),
             Step::CloseOnExec(first) => sys::process::close_on_exec_from(*first).at(Doing::Call),
+            Step::Keep => self.keep(),
             Step::StdioOwner(uid) => self.own_streams(*uid),
             Step::Home(uid) => self.look_up_home(*uid),
             Step::Directory(path) => self.change_directory(path),
@@ -270,6 +280,13 @@ impl<'a> Child<'a> {
     fn join_cgroups(&mut self) -> Result<(), Fail> {
         for file in &self.files.v1_tasks {
             nix::unistd::write(file, b"0").at(Doing::Call)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&self) -> Result<(), Fail> {
+        for fd in &self.files.kept {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).at(Doing::Call)?;
         }
         Ok(())
     }

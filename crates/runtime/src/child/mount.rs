@@ -26,8 +26,9 @@ impl Child<'_> {
                 self.files.rootfs.take().ok_or(Fail::new(Doing::OpenSource, Errno::EBADF))?
             }
         };
-        let private = SetAttr { propagation: api::propagation::PRIVATE, ..SetAttr::default() };
-        api::mount_setattr(tree.as_fd(), false, private, None).at(Doing::SetPropagation)?;
+        let kind = if root.slave { api::propagation::SLAVE } else { api::propagation::PRIVATE };
+        let wanted = SetAttr { propagation: kind, ..SetAttr::default() };
+        api::mount_setattr(tree.as_fd(), false, wanted, None).at(Doing::SetPropagation)?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let place = nix::fcntl::open(root.path.as_c_str(), flags, nix::sys::stat::Mode::empty());
         api::move_mount(tree.as_fd(), place.at(Doing::OpenTarget)?.as_fd()).at(Doing::Attach)?;

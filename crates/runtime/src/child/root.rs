@@ -28,14 +28,14 @@ impl Child<'_> {
 
     /// pivot_root(2) refuses a new root whose parent mount is shared, and a bind on a shared mount would appear on the
     /// host.
-    pub(super) fn make_parent_private(&self, candidates: &[CString]) -> Result<(), Fail> {
-        let private = SetAttr { propagation: propagation::PRIVATE, ..SetAttr::default() };
+    pub(super) fn propagate_parent(&self, change: Propagation, candidates: &[CString]) -> Result<(), Fail> {
+        let wanted = SetAttr { propagation: change.kind, ..SetAttr::default() };
         let mut last = Err(Fail::new(Doing::SetPropagation, Errno::ENOENT));
         for path in candidates {
             let place = nix::fcntl::open(path.as_c_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
             let place = place.at(Doing::OpenTarget)?;
             // EINVAL: not a mount point.
-            match api::mount_setattr(place.as_fd(), false, private, None) {
+            match api::mount_setattr(place.as_fd(), change.recursive, wanted, None) {
                 Err(e) if e.raw_os_error() == Some(Errno::EINVAL as i32) => {
                     last = Err(e).at(Doing::SetPropagation);
                 }

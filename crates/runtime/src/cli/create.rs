@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::flags::{Flag, Parsed};
 use super::global::{Global, absolute};
 use super::{Command, foreground, id_of, invalid, listen};
-use crate::lifecycle::{self, CreateOptions};
+use crate::lifecycle::{self, CreateOptions, Created};
 use crate::{Console, Error, Spec, spec};
 
 const ARGUMENTS: &str = "<container-id>\n\n\
@@ -17,17 +17,21 @@ const DESCRIPTION: &str = "Creates an instance of a container for a bundle. The 
     specification file named \"config.json\" and a root filesystem. Its args say what is run in the container; see\n\
     the spec command for making one.";
 
-const BUNDLE: Flag =
+pub(crate) const BUNDLE: Flag =
     Flag::value("bundle", "path to the root of the bundle directory, defaults to the current directory")
         .or("b");
-const CONSOLE_SOCKET: Flag = Flag::value(
+pub(crate) const CONSOLE_SOCKET: Flag = Flag::value(
     "console-socket",
     "path to an AF_UNIX socket which will receive the master end of the console",
 );
 const PIDFD_SOCKET: Flag =
     Flag::value("pidfd-socket", "path to an AF_UNIX socket which will receive a pidfd of the init process");
-const PID_FILE: Flag = Flag::value("pid-file", "specify the file to write the process id to");
-const NO_PIVOT: Flag = Flag::switch("no-pivot", "do not use pivot_root(2); for a rootfs on top of a ramdisk");
+pub(crate) const PID_FILE: Flag = Flag::value("pid-file", "specify the file to write the process id to");
+pub(crate) const DETACH: Flag = Flag::switch("detach", "detach from the container's process").or("d");
+pub(crate) const NO_SUBREAPER: Flag =
+    Flag::switch("no-subreaper", "disable the use of the subreaper used to reap reparented processes");
+pub(crate) const NO_PIVOT: Flag =
+    Flag::switch("no-pivot", "do not use pivot_root(2); for a rootfs on top of a ramdisk");
 const NO_NEW_KEYRING: Flag =
     Flag::switch("no-new-keyring", "do not create a new session keyring for the container");
 const PRESERVE_FDS: Flag =
@@ -55,10 +59,10 @@ pub(crate) const RUN: Command = Command {
         BUNDLE,
         CONSOLE_SOCKET,
         PIDFD_SOCKET,
-        Flag::switch("detach", "detach from the container's process").or("d"),
+        DETACH,
         Flag::switch("keep", "do not delete the container after it exits"),
         PID_FILE,
-        Flag::switch("no-subreaper", "disable the use of the subreaper used to reap reparented processes"),
+        NO_SUBREAPER,
         NO_PIVOT,
         NO_NEW_KEYRING,
         PRESERVE_FDS,
@@ -77,9 +81,18 @@ fn create(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
 }
 
 fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
-    let mut start = Start::read(parsed, parsed.on("detach"))?;
+    start(global, parsed, Start::read(parsed, parsed.on("detach"))?, lifecycle::run)
+}
+
+/// Has `make` start the container, and attends it unless it is detached. The exit code is its own then.
+pub(crate) fn start(
+    global: &Global,
+    parsed: &Parsed,
+    mut start: Start,
+    make: impl FnOnce(CreateOptions<'_>) -> Result<Created, Error>,
+) -> Result<u8, Error> {
     if start.detach {
-        let created = lifecycle::run(start.options(global, start.detached_console()?))?;
+        let created = make(start.options(global, start.detached_console()?))?;
         if let (Some(notify), Some(host)) = (&created.notify, notify_host()) {
             notify.forward(&host, created.pid, created.pidfd.as_fd())?;
         }
@@ -94,7 +107,7 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
         foreground.size(process);
     }
     let options = start.options(global, console);
-    let code = lifecycle::run(options).and_then(|created| foreground.attend(created));
+    let code = make(options).and_then(|created| foreground.attend(created));
     match (&code, parsed.on("keep")) {
         // A failed run has left nothing; a failure to attend has.
         (Ok(_), true) => {}
@@ -104,8 +117,8 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
     code
 }
 
-/// What `create` and `run` have in common, read from the command line and the bundle.
-struct Start {
+/// What `create`, `run` and `restore` have in common, read from the command line and the bundle.
+pub(crate) struct Start {
     id: String,
     bundle: PathBuf,
     spec: Spec,
@@ -120,7 +133,7 @@ struct Start {
 }
 
 impl Start {
-    fn read(parsed: &Parsed, detach: bool) -> Result<Start, Error> {
+    pub(crate) fn read(parsed: &Parsed, detach: bool) -> Result<Start, Error> {
         let path = |name| parsed.nonempty(name).map(PathBuf::from);
         let bundle = path("bundle").unwrap_or_else(|| PathBuf::from("."));
         let listen_fds = listen::count();

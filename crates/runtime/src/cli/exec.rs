@@ -12,7 +12,7 @@ use super::flags::{Flag, Parsed};
 use super::global::{Global, absolute};
 use super::{Command, foreground, id_of, invalid, listen};
 use crate::lifecycle::{self, ExecOptions};
-use crate::{Console, Error};
+use crate::{Console, Error, spec};
 
 /// Longest process.json that is read, in bytes.
 const MAX_PROCESS: u64 = 16 << 20;
@@ -158,10 +158,7 @@ fn read_process(path: &Path) -> Result<Process, Error> {
     if let Some(object) = value.as_object_mut() {
         object.entry("user").or_insert_with(|| serde_json::json!({"uid": 0, "gid": 0}));
     }
-    serde_path_to_error::deserialize(value).map_err(|e| {
-        let at = e.path().to_string();
-        invalid(format!("parse process {path:?}: {at}")).because(e.into_inner())
-    })
+    spec::parse_process(value).map_err(|e| invalid(format!("parse process {path:?}")).because(e))
 }
 
 /// The type's own default has a few in every set.

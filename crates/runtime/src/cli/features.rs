@@ -1,5 +1,7 @@
 //! `features`.
 
+use serde::Serialize;
+
 use super::flags::Parsed;
 use super::global::Global;
 use super::{Command, print};
@@ -19,7 +21,10 @@ pub(crate) const COMMAND: Command = Command {
 };
 
 fn run(_: &Global, _: &Parsed) -> Result<u8, Error> {
-    let json = serde_json::to_string_pretty(&features::features())
-        .map_err(|e| Error::new("print the features").because(e))?;
-    print(&(json + "\n"))
+    let mut json = Vec::new();
+    // Four spaces, as runc's.
+    let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut writer = serde_json::Serializer::with_formatter(&mut json, format);
+    features::features().serialize(&mut writer).map_err(|e| Error::new("print the features").because(e))?;
+    print(&(String::from_utf8_lossy(&json).into_owned() + "\n"))
 }

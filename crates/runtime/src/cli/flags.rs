@@ -147,7 +147,10 @@ pub(crate) fn parse(args: Vec<OsString>, known: &[&[Flag]], stop_after: usize) -
             .ok_or_else(|| format!("flag provided but not defined: -{}", String::from_utf8_lossy(name)))?;
         let value = match (flag.takes, inline) {
             (Takes::Switch, None) => "true".into(),
-            (Takes::Switch, Some(v)) => boolean(flag.name, &v)?,
+            (Takes::Switch, Some(v)) => match boolean(v.as_bytes()) {
+                Some(on) => on.to_string().into(),
+                None => return Err(format!("invalid boolean value {v:?} for flag -{}", flag.name)),
+            },
             (_, Some(v)) => v,
             (_, None) => args.next().ok_or_else(|| format!("flag needs an argument: {}", arg.display()))?,
         };
@@ -157,11 +160,11 @@ pub(crate) fn parse(args: Vec<OsString>, known: &[&[Flag]], stop_after: usize) -
 }
 
 /// The spellings of Go's `strconv.ParseBool`, which is what runc's callers know.
-fn boolean(name: &str, value: &OsStr) -> Result<OsString, String> {
-    match value.as_bytes() {
-        b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Ok("true".into()),
-        b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Ok("false".into()),
-        _ => Err(format!("invalid boolean value {value:?} for flag -{name}")),
+pub(crate) fn boolean(value: &[u8]) -> Option<bool> {
+    match value {
+        b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
+        b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Some(false),
+        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use super::flags::{Flag, Parsed};
+use super::flags::{Flag, Parsed, boolean};
 use crate::{Error, ErrorKind};
 
 pub(crate) const FLAGS: &[Flag] = &[
@@ -63,9 +63,15 @@ impl Global {
         };
         let rootless = match value(before, after, "rootless").map(OsStr::to_str) {
             None | Some(Some("" | "auto")) => None,
-            Some(Some("true" | "1" | "t")) => Some(true),
-            Some(Some("false" | "0" | "f")) => Some(false),
-            Some(other) => return Err(invalid(format!("invalid --rootless value {other:?}"))),
+            Some(text) => match text.and_then(|text| boolean(text.as_bytes())) {
+                Some(rootless) => Some(rootless),
+                None => {
+                    let text = text.unwrap_or("(not UTF-8)");
+                    return Err(invalid(format!(
+                        "invalid --rootless value {text:?}: not true, false or auto"
+                    )));
+                }
+            },
         };
         let systemd_cgroup = value(before, after, "systemd-cgroup").is_some_and(|v| v == "true");
         Ok(Global { root, root_given: given.is_some(), systemd_cgroup, rootless })

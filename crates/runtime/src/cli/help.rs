@@ -5,14 +5,11 @@ use std::fmt::Write;
 use super::Command;
 use super::flags::{Flag, Takes};
 use super::global;
-
-/// Version of the runtime specification that is implemented, as `--version` and `state` name it.
-pub(crate) const SPEC_VERSION: &str = "1.2.1";
+use crate::features::{COMMIT, OCI_VERSION};
 
 /// `--version`: the lines that containerd, docker and podman parse.
 pub(crate) fn version(program: &str) -> String {
-    let commit = option_env!("RCR_COMMIT").unwrap_or("unknown");
-    format!("{program} version {}\ncommit: {commit}\nspec: {SPEC_VERSION}\n", env!("CARGO_PKG_VERSION"))
+    format!("{program} version {}\ncommit: {COMMIT}\nspec: {OCI_VERSION}\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// The help of the program.
@@ -42,21 +39,19 @@ pub(crate) fn command(program: &str, command: &Command) -> String {
     let options = if command.flags.is_empty() { "" } else { " [command options]" };
     let _ = writeln!(text, "{program} {}{options} {}", command.name, command.arguments);
     if !command.description.is_empty() {
-        let _ = write!(text, "\nDESCRIPTION:\n   {}\n", command.description);
+        let _ = write!(text, "\nDESCRIPTION:\n   {}\n", command.description.replace('\n', "\n   "));
     }
     text.push_str("\nOPTIONS:\n");
     flags(&mut text, command.flags);
+    text.push_str("\nGLOBAL OPTIONS:\n");
+    flags(&mut text, global::FLAGS);
     text
-}
-
-/// The help of a command that runc has and this program has not.
-pub(crate) fn missing(program: &str, name: &str) -> String {
-    format!("NAME:\n   {program} {name} - not available yet\n")
 }
 
 /// What is shown before the error when a flag could not be understood.
 pub(crate) fn print_usage_error(message: &str, help: impl Fn() -> String) {
-    print!("Incorrect Usage: {message}\n\n{}", help());
+    eprintln!("Incorrect Usage: {message}\n");
+    print!("{}", help());
 }
 
 fn flags(text: &mut String, flags: &[Flag]) {

@@ -23,11 +23,12 @@ pub(crate) struct Log {
     /// `None` is standard error.
     file: Option<Arc<File>>,
     json: bool,
+    /// Everything goes there, not only what users should know.
     debug: bool,
 }
 
 impl Log {
-    /// Opens what the global flags ask for. The warnings of this process go there too, and with `--debug` all its events.
+    /// Opens what the global flags ask for; what users should know goes there, with `--debug` all its events.
     pub(crate) fn open(before: &Parsed, after: &Parsed) -> Result<Log, Error> {
         let json = match global::value(before, after, "log-format").unwrap_or(OsStr::new("")).to_str() {
             Some("" | "text") => false,
@@ -43,8 +44,8 @@ impl Log {
                 Some(Arc::new(file.map_err(|e| Error::new(format!("open log {path:?}")).because(e))?))
             }
         };
-        let debug = global::value(before, after, "debug").is_some_and(|v| v == "true");
-        let log = Log { file, json, debug };
+        let mut log = Log { file, json, debug: false };
+        log.debug = global::value(before, after, "debug").is_some_and(|v| v == "true");
         // The only one who sets it is this function, called once.
         let _ = tracing::subscriber::set_global_default(log.clone());
         Ok(log)
@@ -82,10 +83,23 @@ impl tracing::Subscriber for Log {
         !metadata.is_span() && (self.debug || *metadata.level() <= tracing::Level::INFO)
     }
 
+    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
+        use tracing::level_filters::LevelFilter;
+        Some(if self.debug { LevelFilter::TRACE } else { LevelFilter::INFO })
+    }
+
     fn event(&self, event: &tracing::Event<'_>) {
         let mut message = Message(String::new());
         event.record(&mut message);
-        self.line(&event.metadata().level().as_str().to_lowercase(), &message.0);
+        // logrus's words.
+        let level = match *event.metadata().level() {
+            tracing::Level::ERROR => "error",
+            tracing::Level::WARN => "warning",
+            tracing::Level::INFO => "info",
+            tracing::Level::DEBUG => "debug",
+            tracing::Level::TRACE => "trace",
+        };
+        self.line(level, &message.0);
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

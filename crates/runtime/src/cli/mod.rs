@@ -3,6 +3,8 @@
 //! Each command is a file with its [`Command`] entry and its `run`. Policy lives in [`crate::lifecycle`]; here are
 //! arguments, printing, logging and the foreground process's terminal and signals.
 
+mod checkpoint;
+mod completion;
 mod create;
 mod delete;
 mod duration;
@@ -17,10 +19,12 @@ mod kill;
 mod list;
 mod listen;
 mod log;
+mod man;
 mod number;
 mod pause;
 mod plan;
 mod ps;
+mod restore;
 mod signal;
 mod spec;
 mod start;
@@ -57,7 +61,12 @@ pub(crate) struct Command {
     run: fn(&Global, &Parsed) -> Result<u8, Error>,
 }
 
+/// The program's own name, whatever it is installed as.
+const NAME: &str = "rcr-runtime";
+
 const COMMANDS: &[Command] = &[
+    checkpoint::COMMAND,
+    completion::COMMAND,
     create::CREATE,
     delete::COMMAND,
     events::COMMAND,
@@ -65,9 +74,11 @@ const COMMANDS: &[Command] = &[
     features::COMMAND,
     kill::COMMAND,
     list::COMMAND,
+    man::COMMAND,
     pause::PAUSE,
     plan::COMMAND,
     ps::COMMAND,
+    restore::COMMAND,
     pause::RESUME,
     create::RUN,
     spec::COMMAND,
@@ -76,9 +87,6 @@ const COMMANDS: &[Command] = &[
     update::COMMAND,
 ];
 
-/// Commands of runc that this program does not have, so that nobody takes "no such command" for a typing error.
-const MISSING: &[&str] = &["checkpoint", "restore"];
-
 /// Runs the command line `args` (the program's name first) and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let mut args = args.into_iter();
@@ -86,7 +94,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let program = args
         .next()
         .and_then(|path| Path::new(&path).file_name().map(|name| name.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| "rcr-runtime".to_owned());
+        .unwrap_or_else(|| NAME.to_owned());
     let mut log = Log::default();
     match dispatch(&program, args.collect(), &mut log) {
         Ok(code) => code,
@@ -128,7 +136,6 @@ fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Fai
         print!("{}", help::version(program));
         return Ok(0);
     }
-    let wants_help = global.help || rest.iter().any(|a| a == "-h" || a == "--help");
     if name == "help" || name == "h" {
         return match rest.first().map(|topic| topic.to_string_lossy().into_owned()) {
             None => {
@@ -140,9 +147,6 @@ fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Fai
     }
     let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
         *log = Log::open(&global, &Parsed::default()).map_err(|e| (e, 1))?;
-        if MISSING.contains(&name.as_str()) && !wants_help {
-            return Err(fail(format!("{program} has no command {name:?} yet")));
-        }
         return print_help(program, &name);
     };
     let parsed =
@@ -184,10 +188,6 @@ fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Fai
 fn print_help(program: &str, topic: &str) -> Result<u8, Failure> {
     if let Some(command) = COMMANDS.iter().find(|c| c.name == topic) {
         print!("{}", help::command(program, command));
-        return Ok(0);
-    }
-    if MISSING.contains(&topic) {
-        print!("{}", help::missing(program, topic));
         return Ok(0);
     }
     Err((Error::new(format!("No help topic for '{topic}'")), 3))

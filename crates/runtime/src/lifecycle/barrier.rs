@@ -1,8 +1,10 @@
 //! What the parent does while a container's init waits: cgroup, hooks, the seccomp listener, the record.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use nix::unistd::Pid;
 use oci::runtime::{Hooks, LinuxResources};
 
 use super::create::Design;
@@ -13,31 +15,27 @@ use super::record::Record;
 use crate::cgroup::Cgroup;
 use crate::launch::At;
 use crate::plan::{Barrier, HookKind};
-use crate::{Error, ErrorKind, Spec, Status, hook, time};
+use crate::systemd::{Draft, Started};
+use crate::{Error, ErrorKind, Spec, Status, hook, systemd, time};
 
 /// Answers the barriers of a container's plan.
 pub(crate) struct Barriers<'a> {
     pub(crate) design: &'a Design,
-    pub(crate) cgroup: &'a Cgroup,
+    /// Empty until systemd has made it, if systemd makes it.
+    pub(crate) cgroup: &'a OnceCell<Cgroup>,
     pub(crate) directory: &'a Directory,
     pub(crate) record: &'a mut Record,
+    /// The unit, when systemd has started it.
+    pub(crate) unit: Option<Started<'a>>,
     pub(crate) devices_set: bool,
 }
 
-impl Barriers<'_> {
+impl<'a> Barriers<'a> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
-            Barrier::IdMap => Ok(()),
-            Barrier::Cgroup => self.resources().map_or(Ok(()), |resources| self.cgroup.limit(resources)),
-            Barrier::RuntimeHooks => {
-                // nvidia's prestart hook adds device rules of its own: ours must be there before and never after.
-                self.set_devices()?;
-                let hooks = self.record.hooks.as_ref();
-                let state = self.record.hook_state(Status::Creating, Some(at.pid));
-                #[allow(deprecated)] // the specification's word for it; still in use by everybody
-                hook::run_here("prestart", of_kind(hooks, Hooks::prestart), &state)?;
-                hook::run_here("createRuntime", of_kind(hooks, Hooks::create_runtime), &state)
-            }
+            Barrier::IdMap | Barrier::NetDevices => Ok(()),
+            Barrier::Cgroup => self.enter_cgroup(at.pid),
+            Barrier::RuntimeHooks => self.runtime_hooks(at.pid),
             Barrier::ContainerHooks => {
                 let hooks = of_kind(self.record.hooks.as_ref(), Hooks::create_container);
                 let state = self.record.hook_state(Status::Creating, Some(pid_inside(at.pid)?));
@@ -46,11 +44,7 @@ impl Barriers<'_> {
             }
             Barrier::SeccompFd => send_listener(self.record, &self.design.spec, at, Status::Creating),
             Barrier::Ready => {
-                self.set_devices()?;
-                self.record.init_process_pid = at.pid;
-                self.record.init_process_start = ProcStat::read(at.pid)?.map_or(0, |stat| stat.start_time);
-                self.record.created = time::now();
-                self.record.write(self.directory)?;
+                self.ready(at.pid)?;
                 if self.design.args.await_start {
                     return Ok(());
                 }
@@ -60,8 +54,63 @@ impl Barriers<'_> {
         }
     }
 
-    fn resources(&self) -> Option<&LinuxResources> {
+    fn cgroup(&self) -> Result<&'a Cgroup, Error> {
+        self.cgroup.get().ok_or_else(|| Error::new("the container has no cgroup yet"))
+    }
+
+    /// Sets the limits of cgroup and resctrl group; with systemd, makes the cgroup first, around the process that waits.
+    pub(crate) fn enter_cgroup(&mut self, pid: i32) -> Result<(), Error> {
+        match &self.design.draft {
+            None => self.resources().map_or(Ok(()), |resources| self.cgroup()?.limit(resources))?,
+            Some(draft) => self.start_unit(draft, pid)?,
+        }
+        let own = self.record.resctrl.as_ref().is_some_and(|group| group.own);
+        self.design.plan.resctrl.as_ref().map_or(Ok(()), |entry| entry.enter(own, pid))
+    }
+
+    /// Has systemd start the unit around the process, then does in its cgroup what systemd does not.
+    fn start_unit(&mut self, draft: &'a Draft, pid: i32) -> Result<(), Error> {
+        let resources = self.resources().map(systemd::rounded);
+        let hierarchies = &self.design.host.cgroups;
+        let mut unit = draft.start(pid, resources.as_ref(), hierarchies)?;
+        let settled = Cgroup::adopt(hierarchies, &draft.path, draft.unit.user).and_then(|cgroup| {
+            self.record.cgroup_paths = cgroup.paths();
+            // From here on a failure is cleared away by the one who asked for the container.
+            let cgroup = self.cgroup.get_or_init(|| cgroup);
+            cgroup.join(Pid::from_raw(pid), !unit.takes_no_processes())?;
+            draft.owner.map_or(Ok(()), |owner| cgroup.give_to(owner))?;
+            resources.as_ref().map_or(Ok(()), |resources| cgroup.limit(resources))
+        });
+        if settled.is_err() && self.cgroup.get().is_none() {
+            // The first error is the one to tell.
+            let _ = unit.stop();
+        }
+        self.unit = Some(unit);
+        settled
+    }
+
+    fn resources(&self) -> Option<&'a LinuxResources> {
         self.design.spec.linux().as_ref().and_then(|l| l.resources().as_ref())
+    }
+
+    /// The hooks of the runtime's namespaces, for an init that is being made.
+    pub(crate) fn runtime_hooks(&mut self, pid: i32) -> Result<(), Error> {
+        // nvidia's prestart hook adds device rules of its own: ours must be there before and never after.
+        self.set_devices()?;
+        let hooks = self.record.hooks.as_ref();
+        let state = self.record.hook_state(Status::Creating, Some(pid));
+        #[allow(deprecated)] // the specification's word for it; still in use by everybody
+        hook::run_here("prestart", of_kind(hooks, Hooks::prestart), &state)?;
+        hook::run_here("createRuntime", of_kind(hooks, Hooks::create_runtime), &state)
+    }
+
+    /// Records an init that is ready to run.
+    pub(crate) fn ready(&mut self, pid: i32) -> Result<(), Error> {
+        self.set_devices()?;
+        self.record.init_process_pid = pid;
+        self.record.init_process_start = ProcStat::read(pid)?.map_or(0, |stat| stat.start_time);
+        self.record.created = time::now();
+        self.record.write(self.directory)
     }
 
     /// The device rules come last, so that the mounts before them may use block devices that the container may not.
@@ -69,7 +118,10 @@ impl Barriers<'_> {
         if std::mem::replace(&mut self.devices_set, true) {
             return Ok(());
         }
-        self.cgroup.set_devices(&self.design.rules)
+        if let Some(unit) = &mut self.unit {
+            unit.set_devices(&self.design.rules)?;
+        }
+        self.cgroup()?.set_devices(&self.design.rules)
     }
 }
 

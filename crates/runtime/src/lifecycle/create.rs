@@ -1,11 +1,11 @@
 //! create and run: from a bundle to a process that waits for its start, or runs.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
 use oci::runtime::{Hooks, LinuxNamespaceType};
 
 use super::barrier::Barriers;
@@ -20,7 +20,9 @@ use crate::devices::{self, Rule};
 use crate::host::Host;
 use crate::launch::{Request, launch};
 use crate::plan::{self, Plan};
-use crate::{Error, ErrorKind, Spec, Status, hook, resources, spec, time};
+use crate::resctrl::{Entry, Group};
+use crate::systemd::{Draft, Unit};
+use crate::{Error, Spec, Status, hook, resources, spec, time};
 
 /// Name of the copy of the configuration in the state directory; `exec` and startContainer hooks go by it.
 pub(crate) const CONFIG: &str = "config.json";
@@ -30,10 +32,10 @@ pub(crate) const CONFIG: &str = "config.json";
 /// On error nothing is left: no process, cgroup or state directory.
 ///
 /// # Errors
-/// A bad id or configuration ([`ErrorKind::Invalid`]), an id in use ([`ErrorKind::Exists`]), and whatever the kernel
+/// A bad id or configuration ([`crate::ErrorKind::Invalid`]), an id in use ([`crate::ErrorKind::Exists`]), and whatever the kernel
 /// refuses.
 pub fn create(options: CreateOptions<'_>) -> Result<Created, Error> {
-    bring_up(options, true)
+    bring_up(options, true, start_init)
 }
 
 /// Creates a container and starts its process at once: [`create`] and [`super::start`] in one, without the waiting
@@ -42,7 +44,7 @@ pub fn create(options: CreateOptions<'_>) -> Result<Created, Error> {
 /// # Errors
 /// As [`create`] and [`super::start`]; nothing is left.
 pub fn run(options: CreateOptions<'_>) -> Result<Created, Error> {
-    bring_up(options, false)
+    bring_up(options, false, start_init)
 }
 
 /// All that is known of a container before anything is made.
@@ -52,18 +54,15 @@ pub(crate) struct Design {
     pub(crate) args: Args,
     pub(crate) host: Host,
     pub(crate) rules: Vec<Rule>,
-    plan: Plan,
-    cgroup_path: CgroupPath,
+    /// The unit that systemd shall start around it.
+    pub(crate) draft: Option<Draft>,
+    pub(crate) cgroup_path: CgroupPath,
+    pub(crate) plan: Plan,
 }
 
 impl Design {
     fn new(options: &mut CreateOptions<'_>, await_start: bool) -> Result<Design, Error> {
         super::id::check_id(options.id)?;
-        if options.systemd_cgroup {
-            let message =
-                "--systemd-cgroup: the systemd cgroup driver is not available yet, only the cgroupfs driver";
-            return Err(Error::new(message).kind(ErrorKind::Invalid));
-        }
         let bundle = std::fs::canonicalize(options.bundle)
             .map_err(|e| Error::new(format!("find bundle {:?}", options.bundle)).because(e))?;
         let spec = match options.spec.take() {
@@ -74,7 +73,7 @@ impl Design {
         if options.notify_socket {
             notify::add_to(&mut spec, options.root, options.id);
         }
-        let args = Args {
+        let mut args = Args {
             id: options.id.to_owned(),
             bundle,
             no_pivot: options.no_pivot,
@@ -83,23 +82,29 @@ impl Design {
             listen_fds: options.listen_fds,
             rootfs_given: options.rootfs.is_some(),
             cgroup: None,
+            placed_by_systemd: options.systemd_cgroup,
             await_start,
             parent_death_signal: options.parent_death_signal,
         };
         let mut host = Host::detect()?;
-        if args.no_pivot {
-            host.detect_pseudo_mounts()?;
-        }
+        host.detect_for(&spec, args.no_pivot)?;
+        let linux = spec.linux().as_ref();
+        let draft = match options.systemd_cgroup {
+            true => Some(Draft::new(&spec, options.id, options.rootless, &host)?),
+            false => None,
+        };
+        let cgroup_path = match &draft {
+            Some(draft) => draft.path.clone(),
+            None => CgroupPath::new(linux.and_then(|l| l.cgroups_path().as_deref()), options.id)?,
+        };
+        args.cgroup = draft.as_ref().map(|draft| draft.path.clone());
         let plan = plan::create(&spec, &host, &args)?;
         log_plan(&plan);
-        let linux = spec.linux().as_ref();
-        let cgroups_path = linux.and_then(|l| l.cgroups_path().as_deref());
-        let cgroup_path = CgroupPath::new(cgroups_path, options.id)?;
         let resources = linux.and_then(|l| l.resources().as_ref());
         resources.inspect(|r| resources::warn_of_ignored(r));
         let rules = resources.and_then(|r| r.devices().as_deref());
         let rules = devices::rules(rules.unwrap_or_default())?;
-        Ok(Design { spec, args, host, rules, plan, cgroup_path })
+        Ok(Design { spec, args, host, rules, draft, cgroup_path, plan })
     }
 
     fn record(&self) -> Result<Record, Error> {
@@ -122,6 +127,8 @@ impl Design {
             rootfs: utf8(bundle.join(root))?,
             annotations: spec.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
             cgroup_paths: BTreeMap::new(),
+            unit: self.draft.as_ref().map(|draft| draft.unit.clone()),
+            resctrl: self.plan.resctrl.as_ref().map(Entry::claim),
             own_pid_namespace: namespaces
                 .iter()
                 .any(|n| n.typ() == LinuxNamespaceType::Pid && n.path().is_none()),
@@ -130,14 +137,25 @@ impl Design {
     }
 }
 
-fn bring_up(mut options: CreateOptions<'_>, await_start: bool) -> Result<Created, Error> {
+/// Makes a container's state directory and cgroup, and has `start` make its init. On error nothing is left.
+pub(crate) fn bring_up<'a>(
+    mut options: CreateOptions<'a>,
+    await_start: bool,
+    start: impl FnOnce(
+        CreateOptions<'a>,
+        &Design,
+        &OnceCell<Cgroup>,
+        &Directory,
+        &mut Record,
+    ) -> Result<Created, Error>,
+) -> Result<Created, Error> {
     let design = Design::new(&mut options, await_start)?;
     let mut record = design.record()?;
     // From here on there is something to take back.
     let directory = Directory::create(options.root, options.id)?;
     // A delete meanwhile can tell this from what a killed create left behind.
     let _lock = directory.lock()?;
-    let result = build(options, &design, &directory, &mut record);
+    let result = build(options, &design, &directory, &mut record, start);
     if result.is_err() {
         // The first error is the one to tell; what cannot be removed is found by `list` and `delete`.
         let _ = directory.remove();
@@ -147,18 +165,26 @@ fn bring_up(mut options: CreateOptions<'_>, await_start: bool) -> Result<Created
     result
 }
 
-fn build(
-    options: CreateOptions<'_>,
+fn build<'a>(
+    options: CreateOptions<'a>,
     design: &Design,
     directory: &Directory,
     record: &mut Record,
+    start: impl FnOnce(
+        CreateOptions<'a>,
+        &Design,
+        &OnceCell<Cgroup>,
+        &Directory,
+        &mut Record,
+    ) -> Result<Created, Error>,
 ) -> Result<Created, Error> {
     let config = serde_json::to_vec(&design.spec).map_err(|e| Error::new("write config.json").because(e))?;
     directory.write(CONFIG, &config)?;
     if options.notify_socket {
         notify::make_directory(directory)?;
     }
-    let rootless = options.rootless.unwrap_or_else(|| !geteuid().is_root());
+    let host = &design.host;
+    let rootless = options.rootless.unwrap_or(host.euid != 0 || host.in_user_namespace);
     // Who names a cgroup wants that one.
     let named = design.spec.linux().as_ref().is_some_and(|l| l.cgroups_path().is_some());
     let tolerate = rootless && !named;
@@ -166,14 +192,25 @@ fn build(
     // Stored before they are made, so that `delete` finds them whenever this process is killed.
     record.cgroup_paths = planned(hierarchies, &design.cgroup_path);
     record.write(directory)?;
-    let cgroup = Cgroup::create(hierarchies, &design.cgroup_path, tolerate)?;
-    record.cgroup_paths = cgroup.paths();
-    let result = start_init(options, design, &cgroup, directory, record);
+    let cgroup = OnceCell::new();
+    match &design.draft {
+        None => {
+            let made = Cgroup::create(hierarchies, &design.cgroup_path, tolerate)?;
+            record.cgroup_paths = made.paths();
+            cgroup.get_or_init(|| made);
+        }
+        Some(_) => Cgroup::open(&record.cgroup_paths)?.check_empty()?,
+    }
+    let result = start(options, design, &cgroup, directory, record);
     result.map_err(|e| {
+        // Without one, systemd did not start the unit, or stopped it again.
+        let Some(cgroup) = cgroup.get() else { return e };
         let oom = oom::kills(&record.cgroup_paths) > 0;
         // Also what the container started: without a pid namespace of its own it outlives its init.
         let _ = cgroup.kill_all(nix::libc::SIGKILL);
+        let _ = record.unit.as_ref().map(Unit::stop);
         let _ = cgroup.remove();
+        let _ = record.resctrl.as_ref().map(Group::remove);
         if oom { Error::new("container init was OOM-killed (memory limit too low?)").because(e) } else { e }
     })
 }
@@ -196,7 +233,7 @@ fn planned(hierarchies: &Hierarchies, path: &CgroupPath) -> BTreeMap<String, Pat
 fn start_init(
     options: CreateOptions<'_>,
     design: &Design,
-    cgroup: &Cgroup,
+    cgroup: &OnceCell<Cgroup>,
     directory: &Directory,
     record: &mut Record,
 ) -> Result<Created, Error> {
@@ -206,13 +243,14 @@ fn start_init(
     let request = Request {
         plan: &design.plan,
         rootfs: options.rootfs,
-        cgroup: cgroup.v2_dir(),
-        v1_tasks: cgroup.v1_tasks()?,
+        cgroup: cgroup.get().and_then(Cgroup::v2_dir),
+        v1_tasks: cgroup.get().map_or(Ok(Vec::new()), Cgroup::v1_tasks)?,
         exec_fifo: fifo.as_ref().map(AsFd::as_fd),
+        kept: Vec::new(),
         stdio: options.stdio,
         console: options.console,
     };
-    let mut barriers = Barriers { design, cgroup, directory, record, devices_set: false };
+    let mut barriers = Barriers { design, cgroup, directory, record, unit: None, devices_set: false };
     let launched = launch(request, &mut |at| barriers.answer(&at))?;
     let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify };
     if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket)

@@ -13,6 +13,8 @@ use super::directory::Directory;
 use super::hooks::of_kind;
 use super::kill::{open_init, signal_container};
 use super::record::Record;
+use crate::resctrl::Group;
+use crate::systemd::Unit;
 use crate::{Error, ErrorKind, Status, hook};
 
 /// How long a killed init may take to die, in milliseconds.
@@ -45,8 +47,13 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<(), Error> {
         Status::Creating => {
             check_abandoned(&directory, id)?;
             // Nobody is killed: the child of a dead `create` dies by itself, and until the record says more the
-            // cgroup may have been somebody else's all along.
-            record.cgroup()?.remove()?;
+            // cgroup, and the unit, may have been somebody else's all along.
+            let cgroup = record.cgroup()?;
+            if cgroup.pids()?.is_empty() {
+                stop_unit(&record);
+            }
+            cgroup.remove()?;
+            record.resctrl.as_ref().map_or(Ok(()), Group::remove)?;
             return directory.remove();
         }
         status if !force && status != Status::Created => {
@@ -78,10 +85,20 @@ pub(crate) fn destroy(directory: &Directory, record: &Record) -> Result<(), Erro
         // Its other processes outlived the init.
         cgroup.kill_all(nix::libc::SIGKILL)?;
     }
+    stop_unit(record);
     cgroup.remove()?;
+    record.resctrl.as_ref().map_or(Ok(()), Group::remove)?;
     directory.remove()?;
     let poststop = of_kind(record.hooks.as_ref(), Hooks::poststop);
     hook::run_here("poststop", poststop, &record.hook_state(Status::Stopped, None))
+}
+
+/// Has systemd forget the container's unit. Where that fails, removing the cgroup does most of it: a scope ends when its
+/// cgroup does.
+fn stop_unit(record: &Record) {
+    if let Some(Err(e)) = record.unit.as_ref().map(Unit::stop) {
+        tracing::warn!("{e:#}");
+    }
 }
 
 fn kill_and_wait(record: &Record) -> Result<(), Error> {

@@ -135,6 +135,18 @@ impl Directory {
         }
     }
 
+    /// Makes a directory in it.
+    pub(crate) fn make_directory(&self, name: &str, mode: u32) -> Result<(), Error> {
+        mkdirat(&self.fd, name, Mode::from_bits_truncate(mode))
+            .map_err(|e| Error::new(format!("make {:?}", self.path.join(name))).because(e))
+    }
+
+    /// Removes a directory in it, which is empty.
+    pub(crate) fn remove_directory(&self, name: &str) -> Result<(), Error> {
+        unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir)
+            .map_err(|e| Error::new(format!("remove {:?}", self.path.join(name))).because(e))
+    }
+
     /// Waits until no other process holds the lock of this container, and holds it until the value is dropped.
     pub(crate) fn lock(&self) -> Result<Flock<OwnedFd>, Error> {
         let fail = |e: std::io::Error| Error::new(format!("lock {:?}", self.path)).because(e);

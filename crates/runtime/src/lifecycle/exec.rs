@@ -17,6 +17,7 @@ use crate::cgroup::Cgroup;
 use crate::host::Host;
 use crate::launch::{At, Request, launch};
 use crate::plan::{self, Barrier, Target};
+use crate::systemd::Unit;
 use crate::{Error, ErrorKind, Spec, Status, spec};
 
 /// The `process` of the container's configuration, from which an exec usually differs in a few fields.
@@ -50,10 +51,16 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     let init = open_init(&record)?;
     let spec = read_spec(&directory)?;
     let host = Host::detect()?;
+    let cgroup = match options.cgroups.is_empty() {
+        true => Cgroup::open_for_exec(&record.cgroup_paths, Pid::from_raw(record.init_process_pid))?,
+        false => record.cgroup()?.below(&options.cgroups)?,
+    };
+    let attach = attach(&record, &cgroup, &host);
     let args = Args {
         id: record.id.clone(),
         bundle: PathBuf::from(&record.bundle),
         no_new_keyring: false,
+        placed_by_systemd: attach.is_some(),
         preserve_fds: options.preserve_fds,
         parent_death_signal: options.parent_death_signal,
         ..Args::default()
@@ -61,21 +68,24 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     let target = Target { pid: record.init_process_pid };
     let plan = plan::exec(&spec, &options.process, target, &host, &args)?;
     log_plan(&plan);
-    let cgroup = match options.cgroups.is_empty() {
-        true => Cgroup::open_for_exec(&record.cgroup_paths, Pid::from_raw(record.init_process_pid))?,
-        false => record.cgroup()?.below(&options.cgroups)?,
-    };
     let oom_kills = oom::kills(&record.cgroup_paths);
     let request = Request {
         plan: &plan,
         rootfs: None,
-        cgroup: cgroup.v2_dir(),
+        cgroup: if attach.is_some() { None } else { cgroup.v2_dir() },
         v1_tasks: cgroup.v1_tasks()?,
         exec_fifo: None,
+        kept: Vec::new(),
         stdio: options.stdio,
         console: options.console,
     };
-    let launched = launch(request, &mut |at| answer(&at, &record, &spec, init.as_fd()));
+    let launched = launch(request, &mut |at| {
+        answer(&at, &record, &spec, init.as_fd())?;
+        match (at.barrier, &attach) {
+            (Barrier::Cgroup, Some((unit, below))) => unit.attach(below, at.pid),
+            _ => Ok(()),
+        }
+    });
     let launched = launched.map_err(|e| match oom::kills(&record.cgroup_paths) > oom_kills {
         true => Error::new("possibly OOM-killed").because(e),
         false => e,
@@ -89,6 +99,18 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     Ok(created)
 }
 
+/// The unit that systemd has to move a new process into, and the path below it; `None`: this process may do it itself. A
+/// user's session and the units of the user's service manager have nothing in common that the user could write.
+fn attach<'a>(record: &'a Record, cgroup: &Cgroup, host: &Host) -> Option<(&'a Unit, PathBuf)> {
+    let unit = record.unit.as_ref().filter(|unit| unit.user)?;
+    let own = host.cgroups.unified()?.own.as_deref();
+    if own.is_some_and(|own| cgroup.takes_children_of(own)) {
+        return None;
+    }
+    let (paths, root) = (cgroup.paths(), record.cgroup_paths.get("")?);
+    Some((unit, paths.get("")?.strip_prefix(root).ok()?.to_owned()))
+}
+
 fn read_spec(directory: &Directory) -> Result<Spec, Error> {
     let json = directory.read(CONFIG)?.ok_or_else(super::directory::no_such_container)?;
     spec::parse(&json)
@@ -99,7 +121,8 @@ fn answer(at: &At<'_>, record: &Record, spec: &Spec, init: BorrowedFd<'_>) -> Re
         Barrier::Cgroup => {
             // The namespaces have been opened by now: they were this container's if its init still lives.
             sys::pidfd::signal(init, 0)
-                .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))
+                .map_err(|e| Error::new("container not running").kind(ErrorKind::State).because(e))?;
+            record.resctrl.as_ref().map_or(Ok(()), |group| group.follow(at.pid))
         }
         Barrier::SeccompFd => send_listener(record, spec, at, Status::Running),
         _ => Ok(()),

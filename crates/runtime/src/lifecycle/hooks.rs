@@ -47,6 +47,7 @@ pub(crate) fn run_inside(
             cgroup: None,
             v1_tasks: Vec::new(),
             exec_fifo: None,
+            kept: Vec::new(),
             stdio,
             console: Console::None,
         };

@@ -4,6 +4,7 @@
 //! starts a thread, prints, or keeps a handle between calls: what is known about a container is its state directory.
 
 mod barrier;
+mod checkpoint;
 mod create;
 mod delete;
 mod directory;
@@ -19,6 +20,7 @@ mod pause;
 mod pid_file;
 mod proc_stat;
 mod record;
+mod restore;
 mod start;
 mod update;
 
@@ -28,6 +30,7 @@ use std::path::Path;
 
 use oci::runtime::{Process, Spec};
 
+pub use checkpoint::checkpoint;
 pub use create::{create, run};
 pub use delete::delete;
 pub use events::{Event, events, stats};
@@ -36,8 +39,9 @@ pub use kill::kill;
 pub use list::{Listed, list, state};
 pub use notify::Notify;
 pub use pause::{pause, processes, resume};
+pub use restore::restore;
 pub use start::start;
-pub use update::update;
+pub use update::{Wanted, update};
 
 use crate::{Console, Stdio};
 

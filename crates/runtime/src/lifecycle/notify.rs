@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::pipe2;
 use oci::runtime::Mount;
 
@@ -42,8 +41,7 @@ pub(crate) fn add_to(spec: &mut Spec, root: &Path, id: &str) {
 
 /// Makes the directory that [`add_to`] mounts.
 pub(crate) fn make_directory(directory: &Directory) -> Result<(), Error> {
-    mkdirat(directory.as_fd(), DIRECTORY, Mode::from_bits_truncate(0o755))
-        .map_err(|e| Error::new(format!("make {:?}", directory.path().join(DIRECTORY))).because(e))
+    directory.make_directory(DIRECTORY, 0o755)
 }
 
 /// A container's notify socket, before anything was said.

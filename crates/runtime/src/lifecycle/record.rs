@@ -10,6 +10,8 @@ use super::directory::{Directory, no_such_container};
 use super::proc_stat::ProcStat;
 use crate::cgroup::Cgroup;
 use crate::hook::HookState;
+use crate::resctrl::Group;
+use crate::systemd::Unit;
 use crate::{Error, State, Status};
 
 const FILE: &str = "state.json";
@@ -31,6 +33,12 @@ pub(crate) struct Record {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Controller to directory; the unified hierarchy is `""`.
     pub(crate) cgroup_paths: BTreeMap<String, PathBuf>,
+    /// The unit that its cgroup belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<Unit>,
+    /// Its resctrl group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resctrl: Option<Group>,
     /// It has a pid namespace of its own, so that its init takes all its processes with it when it dies.
     pub(crate) own_pid_namespace: bool,
     /// The hooks that are still to run.

@@ -11,6 +11,7 @@ use super::{
     Barrier, Bind, Device, IdMapping, IdMaps, Mount, Open, Plan, Propagation, Range, RootSource, Source,
     Step, Tree,
 };
+use crate::resctrl::Entry;
 
 fn text(bytes: &CStr) -> std::borrow::Cow<'_, str> {
     bytes.to_string_lossy()
@@ -57,7 +58,8 @@ fn recursive_words(change: SetAttr) -> Vec<String> {
     let cleared = attributes(change.clear & !attr::ATIME_MASK & !change.set)
         .into_iter()
         .map(|word| format!("no r{word}"));
-    set.chain(cleared).collect()
+    let relative = change.clear & attr::ATIME_MASK != 0 && change.set & attr::ATIME_MASK == 0;
+    set.chain(cleared).chain(relative.then(|| "rrelatime".to_owned())).collect()
 }
 
 impl Display for Barrier {
@@ -65,6 +67,7 @@ impl Display for Barrier {
         f.write_str(match self {
             Barrier::IdMap => "id maps",
             Barrier::Cgroup => "cgroup",
+            Barrier::NetDevices => "network devices",
             Barrier::RuntimeHooks => "createRuntime hooks",
             Barrier::ContainerHooks => "createContainer hooks",
             Barrier::SeccompFd => "seccomp listener",
@@ -164,8 +167,9 @@ impl Display for Step {
             Step::Proc { own: true } => f.write_str("open an own procfs"),
             Step::Proc { own: false } => f.write_str("open the host's procfs"),
             Step::Propagate(change) => write!(f, "make all mounts {}", propagation_word(*change)),
-            Step::PrivateParent(paths) => {
-                write!(f, "make the mount above {} private", paths.first().map_or("".into(), |p| text(p)))
+            Step::PropagateParent(change, paths) => {
+                let path = paths.first().map_or("".into(), |p| text(p));
+                write!(f, "make the mount above {path} {}", propagation_word(*change))
             }
             Step::Root(root) => {
                 let path = text(&root.path);
@@ -173,8 +177,10 @@ impl Display for Step {
                     RootSource::Path => write!(f, "bind root file system {path}"),
                     RootSource::Opened(_) => write!(f, "attach root file system {path}"),
                     RootSource::Given => write!(f, "attach the given root file system at {path}"),
-                }
+                }?;
+                f.write_str(if root.slave { " (slave)" } else { "" })
             }
+            Step::MountPoint(place) => write!(f, "make mount point {}", text(&place.path)),
             Step::Mount(mount) => write!(f, "mount {mount}"),
             Step::Bind(bind) => write!(f, "bind {bind}"),
             Step::Remount(mount) => write!(f, "remount {mount}"),
@@ -182,6 +188,7 @@ impl Display for Step {
             Step::Link { to, at, .. } => write!(f, "link {} -> {}", text(at), text(to)),
             Step::PivotRoot { .. } => f.write_str("pivot_root"),
             Step::MoveRoot { .. } => f.write_str("move the root and chroot"),
+            Step::Detach(path) => write!(f, "unmount {}", text(path)),
             Step::Chroot => f.write_str("chroot"),
             Step::RootPropagation(change) => write!(f, "make / {}", propagation_word(*change)),
             Step::ReopenNull => f.write_str("take /dev/null from the container"),
@@ -203,14 +210,24 @@ impl Display for Step {
             Step::SelinuxKeyLabel(label) => write!(f, "set selinux label {} for keys", text(label)),
             Step::NoNewPrivileges => f.write_str("set no_new_privs"),
             Step::Scheduling(s) => {
-                write!(f, "set scheduler (policy {}, nice {}, priority {})", s.policy, s.nice, s.priority)
+                write!(f, "set scheduler (policy {}, nice {}, priority {}", s.policy, s.nice, s.priority)?;
+                if s.flags != 0 {
+                    write!(f, ", flags {:#x}", s.flags)?;
+                }
+                let deadline = [s.runtime, s.deadline, s.period];
+                if deadline != [0; 3] {
+                    write!(f, ", runtime {} deadline {} period {}", s.runtime, s.deadline, s.period)?;
+                }
+                f.write_str(")")
             }
             Step::IoPriority(p) => write!(f, "set io priority (class {}, {})", p >> 13, p & 0x1fff),
             Step::Personality(persona) => write!(f, "set personality {persona:#x}"),
             Step::MemoryPolicy(mode, nodes) => write!(f, "set memory policy {mode:#x} on nodes {nodes:x?}"),
             Step::Affinity(cpus) => write!(f, "set cpu affinity {cpus:x?}"),
+            Step::EveryCpu => f.write_str("run on every cpu"),
             Step::Seccomp => f.write_str("load seccomp filter"),
             Step::CloseOnExec(first) => write!(f, "close descriptors from {first} on at exec"),
+            Step::Keep => f.write_str("keep the given descriptors open"),
             Step::StdioOwner(uid) => write!(f, "give the standard streams to user {uid}"),
             Step::Home(uid) => write!(f, "look up HOME of user {uid}"),
             Step::Directory(path) => write!(f, "chdir to cwd ({:?}) set in config.json", text(path)),
@@ -292,6 +309,20 @@ impl Display for IdMaps {
     }
 }
 
+impl Display for Entry {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let how = if self.must_exist { "existing " } else { "" };
+        write!(f, "join {how}resctrl group {}", self.group.dir.display())?;
+        if !self.schemata.is_empty() {
+            write!(f, " ({})", self.schemata.join(", "))?;
+        }
+        match &self.group.monitor {
+            Some(monitor) => write!(f, ", monitored by {}", monitor.display()),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for warning in &self.warnings {
@@ -318,6 +349,16 @@ impl Display for Plan {
         }
         for limit in &self.limits {
             writeln!(f, "  limit {} {} {}", limit.name, limit.soft, limit.hard)?;
+        }
+        for device in &self.net_devices {
+            write!(f, "  move network device {}", device.name)?;
+            match &device.new_name {
+                Some(name) => writeln!(f, ", as {name}")?,
+                None => writeln!(f)?,
+            }
+        }
+        if let Some(entry) = &self.resctrl {
+            writeln!(f, "  {entry}")?;
         }
         if !self.trampoline.is_empty() {
             writeln!(f, "intermediate process")?;

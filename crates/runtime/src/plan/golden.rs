@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::cgroup::Hierarchies;
+use crate::resctrl::Resctrl;
 use oci::runtime::{Capability, Hook, Process};
 
 #[derive(Debug, Default, Deserialize)]
@@ -18,6 +19,7 @@ struct Setting {
     selinux: bool,
     missing_capabilities: Vec<Capability>,
     pseudo_mounts: Vec<PathBuf>,
+    resctrl: bool,
     cgroups: String,
     args: ArgSetting,
     exec: Option<Process>,
@@ -33,6 +35,8 @@ struct ArgSetting {
     preserve_fds: u32,
     listen_fds: u32,
     rootfs_given: bool,
+    /// Where systemd will put it.
+    systemd_cgroup: Option<PathBuf>,
     await_start: bool,
     parent_death_signal: Option<i32>,
 }
@@ -64,8 +68,14 @@ fn plan(spec: &Spec, setting: Setting) -> Result<Plan, Error> {
         selinux: setting.selinux,
         kcore: true,
         pseudo_mounts: setting.pseudo_mounts,
+        resctrl: setting.resctrl.then(|| Resctrl {
+            root: "/sys/fs/resctrl".into(),
+            l3: true,
+            bandwidth: true,
+        }),
         cgroups: hierarchies(&setting.cgroups),
     };
+    let placed_by_systemd = setting.args.systemd_cgroup.is_some();
     let args = Args {
         id: "web".to_owned(),
         bundle: PathBuf::from("/bundle"),
@@ -74,7 +84,8 @@ fn plan(spec: &Spec, setting: Setting) -> Result<Plan, Error> {
         preserve_fds: setting.args.preserve_fds,
         listen_fds: setting.args.listen_fds,
         rootfs_given: setting.args.rootfs_given,
-        cgroup: None,
+        cgroup: setting.args.systemd_cgroup.map(|path| CgroupPath::new(Some(&path), "web").unwrap()),
+        placed_by_systemd,
         await_start: setting.args.await_start,
         parent_death_signal: setting.args.parent_death_signal,
     };
@@ -96,20 +107,32 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../spec-fixtures")
 }
 
+/// The fixtures that have a file of this name.
+pub(crate) fn fixtures_with(file: &str) -> Vec<PathBuf> {
+    let mut names: Vec<_> = std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    names.retain(|dir| dir.join(file).exists());
+    names
+}
+
+/// The configuration of a fixture, and its plan.
+pub(crate) fn made_by(dir: &Path) -> (Spec, Plan) {
+    let spec = crate::spec::load(&dir.join("config.json")).unwrap();
+    let setting = match std::fs::read(dir.join("setting.json")) {
+        Ok(json) => serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{dir:?}: {e}")),
+        Err(_) => Setting::default(),
+    };
+    let plan = plan(&spec, setting).unwrap_or_else(|e| panic!("{dir:?}: {e:#}"));
+    (spec, plan)
+}
+
 #[test]
 fn golden_plans() {
     let mut wrong = Vec::new();
     let mut count = 0;
-    let mut names: Vec<_> = std::fs::read_dir(fixtures()).unwrap().map(|e| e.unwrap().path()).collect();
-    names.sort();
-    for dir in names.into_iter().filter(|dir| dir.join("config.json").exists()) {
+    for dir in fixtures_with("config.json") {
         count += 1;
-        let spec = crate::spec::load(&dir.join("config.json")).unwrap();
-        let setting = match std::fs::read(dir.join("setting.json")) {
-            Ok(json) => serde_json::from_slice(&json).unwrap_or_else(|e| panic!("{dir:?}: {e}")),
-            Err(_) => Setting::default(),
-        };
-        let got = plan(&spec, setting).unwrap_or_else(|e| panic!("{dir:?}: {e:#}")).to_string();
+        let got = made_by(&dir).1.to_string();
         let path = dir.join("plan.txt");
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(&path, &got).unwrap();
@@ -207,6 +230,57 @@ fn refusals_name_the_place() {
             r#"{"destination":"/x","type":"bind","source":"/y","options":["size=1"]}"#,
             "mounts[1].options: bind mounts cannot",
         ),
+        ("/linux/netDevices", r#"{"a/b":{}}"#, "linux.netDevices.a/b: invalid network device name \"a/b\""),
+        ("/linux/netDevices", r#"{"..":{}}"#, "linux.netDevices...: invalid network device name"),
+        ("/linux/netDevices", r#"{"eth%d":{}}"#, "linux.netDevices.eth%d: invalid network device name"),
+        (
+            "/linux/netDevices",
+            r#"{"sixteen-letters-":{}}"#,
+            "invalid network device name \"sixteen-letters-\"",
+        ),
+        ("/linux/netDevices", r#"{"e":{"name":"x y"}}"#, "linux.netDevices.e: invalid network device name"),
+        ("/linux/netDevices", r#"{"e":{"name":"x%d%d"}}"#, "linux.netDevices.e: invalid network device name"),
+        ("/linux/netDevices", r#"{"lo":{}}"#, "linux.netDevices.lo: the loopback device cannot be moved"),
+        (
+            "/linux/netDevices",
+            r#"{"a":{"name":"x"},"b":{"name":"x"}}"#,
+            "linux.netDevices.b: \"x\" is the name of \"a\" in the container too",
+        ),
+        (
+            "/linux",
+            r#"{"namespaces":[{"type":"mount"},{"type":"pid"},{"type":"uts"}],"netDevices":{"e":{}}}"#,
+            "linux.netDevices: unable to move network devices without a private NET namespace",
+        ),
+        (
+            "/linux/intelRdt",
+            "{}",
+            "linux.intelRdt: intelRdt is specified in config, but Intel RDT is not enabled",
+        ),
+        // RT-18: a closID is one name below the mount point.
+        ("/linux/intelRdt", r#"{"closID":".."}"#, "linux.intelRdt.closID: invalid intelRdt.ClosID \"..\""),
+        ("/linux/intelRdt", r#"{"closID":"."}"#, "invalid intelRdt.ClosID"),
+        ("/linux/intelRdt", r#"{"closID":"../../x"}"#, "invalid intelRdt.ClosID"),
+        ("/linux/intelRdt", r#"{"closID":"a/b"}"#, "invalid intelRdt.ClosID"),
+        ("/linux/intelRdt", r#"{"closID":"/x"}"#, "invalid intelRdt.ClosID"),
+        ("/linux/intelRdt", r#"{"schemata":["L3:0=f\nMB:0=1"]}"#, "is more than a line"),
+        (
+            "/linux/memoryPolicy",
+            r#"{"mode":"MPOL_LOCAL","nodes":"0-1"}"#,
+            "linux.memoryPolicy.nodes: memory policy mode requires 0 nodes but got 2",
+        ),
+        (
+            "/linux/memoryPolicy",
+            r#"{"mode":"MPOL_BIND"}"#,
+            "linux.memoryPolicy.nodes: memory policy mode requires at least one node but got 0",
+        ),
+        ("/linux/memoryPolicy", r#"{"mode":"MPOL_BIND","nodes":"3-1"}"#, "invalid memory policy nodes"),
+        ("/process/execCPUAffinity", r#"{"initial":"9999"}"#, "process.execCPUAffinity.initial: "),
+        (
+            "/process/scheduler",
+            r#"{"policy":"SCHED_RR","runtime":1}"#,
+            "process.scheduler: runtime/deadline/period can only be specified for SchedDeadline policy",
+        ),
+        ("/process/scheduler", r#"{"policy":"SCHED_RR","priority":-1}"#, "process.scheduler.priority: "),
         (
             "/mounts/1",
             r#"{"destination":"/x","type":"tmpfs","options":["idmap"]}"#,
@@ -246,4 +320,15 @@ fn rootless_refusals() {
     assert!(error.to_string().starts_with("process.user.additionalGids: setgroups is denied"), "{error:#}");
     let error = plan(&load("idmap"), rootless()).unwrap_err();
     assert!(error.to_string().contains("not supported for rootless containers"), "{error:#}");
+    let mut spec = load("linux.netDevices");
+    let mut user = oci::runtime::LinuxNamespace::default();
+    user.set_typ(oci::runtime::LinuxNamespaceType::User);
+    spec.linux_mut().as_mut().unwrap().namespaces_mut().as_mut().unwrap().push(user);
+    let error = plan(&spec, rootless()).unwrap_err();
+    assert!(error.to_string().contains("no namespace path to join nor mappings"), "{error:#}");
+    let ids = load("rootless").linux().as_ref().unwrap().uid_mappings().clone();
+    spec.linux_mut().as_mut().unwrap().set_uid_mappings(ids.clone()).set_gid_mappings(ids);
+    let error = plan(&spec, rootless()).unwrap_err();
+    let wanted = "linux.netDevices: network devices are not supported for rootless containers";
+    assert_eq!(error.to_string(), wanted);
 }

@@ -106,6 +106,10 @@ pub fn hook(
 impl Planner<'_> {
     /// Joins every namespace that the container does not share with the host.
     fn join(&mut self, joined: Target) -> Result<(), Error> {
+        let placed = self.args.placed_by_systemd;
+        if placed {
+            self.steps.push(Step::Barrier(Barrier::Cgroup));
+        }
         self.steps.push(Step::Undumpable);
         self.steps.push(Step::Session);
         let kinds = self.namespaces.all();
@@ -118,9 +122,14 @@ impl Planner<'_> {
             // Only the user namespace gives rights to the others, the pid namespace included, so a process of ours has
             // to be in it before the one that is wanted is cloned.
             let step = join(self, kinds);
-            self.plan.trampoline.extend([Step::JoinCgroups, step]);
+            if !placed {
+                self.plan.trampoline.push(Step::JoinCgroups);
+            }
+            self.plan.trampoline.push(step);
         } else {
-            self.steps.insert(0, Step::JoinCgroups);
+            if !placed {
+                self.steps.insert(0, Step::JoinCgroups);
+            }
             if kinds & PID != 0 {
                 self.plan.pid_namespace = Some(self.open(Open::Process(joined.pid)));
             }

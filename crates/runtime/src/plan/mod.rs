@@ -5,15 +5,19 @@
 //! error or the debug log says about it.
 
 mod capability;
+mod conduct;
+mod criu;
 mod device;
 mod display;
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 mod identity;
 mod join;
 mod mount;
 mod namespace;
+mod net_device;
 mod option;
+mod resctrl;
 mod root;
 mod step;
 mod sysctl;
@@ -25,6 +29,7 @@ use std::os::unix::ffi::OsStrExt;
 use oci::runtime::LinuxSeccomp;
 
 pub use capability::capability_number;
+pub(crate) use criu::{criu, criu_in};
 pub use join::{HookKind, Target, exec, hook};
 pub use option::known as known_mount_options;
 pub use step::{
@@ -35,6 +40,7 @@ pub use step::{
 use crate::args::Args;
 use crate::cgroup::CgroupPath;
 use crate::host::Host;
+use crate::resctrl::Entry;
 use crate::{Error, ErrorKind, Spec};
 use namespace::Namespaces;
 
@@ -59,6 +65,10 @@ pub struct Plan {
     pub oom_score_adj: Option<i32>,
     /// Limits, set by the parent at [`Barrier::Ready`] (it may raise what a user namespace's root may not).
     pub limits: Vec<Limit>,
+    /// Network devices that the parent moves at [`Barrier::NetDevices`].
+    pub net_devices: Vec<NetDevice>,
+    /// The resctrl group that the parent puts the process into, at [`Barrier::Cgroup`].
+    pub resctrl: Option<Entry>,
     /// What the new process does, in order; the last is the execve.
     pub steps: Vec<Step>,
     /// The filter that [`Step::Seccomp`] loads.
@@ -159,6 +169,15 @@ pub struct Limit {
     pub hard: u64,
 }
 
+/// A network device of the host that the container gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub name: String,
+    /// Its name in the container, if that is another; `%d` in it stands for the lowest number that is free.
+    pub new_name: Option<String>,
+}
+
 /// Plans a container's init process.
 ///
 /// # Errors
@@ -167,7 +186,10 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "must be set"))?;
     let mut planner = Planner::new(spec, host, args)?;
     planner.check_rootless()?;
-    planner.steps.extend([Step::JoinCgroups, Step::Session]);
+    if !args.placed_by_systemd {
+        planner.steps.push(Step::JoinCgroups);
+    }
+    planner.steps.push(Step::Session);
     // Again at the end: becoming the user clears it.
     planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;
@@ -175,6 +197,8 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     if planner.namespaces.new & sys::clone::namespace::NET != 0 {
         planner.steps.push(Step::Loopback);
     }
+    planner.net_devices()?;
+    planner.resctrl()?;
     planner.begin_root()?;
     planner.mounts()?;
     planner.devices()?;

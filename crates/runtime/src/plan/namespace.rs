@@ -141,7 +141,8 @@ impl Planner<'_> {
         if trampoline {
             // The intermediate process takes its child along.
             self.steps.retain(|step| *step != Step::JoinCgroups);
-            self.plan.trampoline = vec![Step::JoinCgroups];
+            self.plan.trampoline =
+                if self.args.placed_by_systemd { Vec::new() } else { vec![Step::JoinCgroups] };
             self.plan.trampoline.extend(joins);
         } else {
             self.steps.extend(joins);
@@ -151,6 +152,11 @@ impl Planner<'_> {
             self.steps.push(Step::Barrier(Barrier::IdMap));
         } else if !by_user {
             self.refuse_id_maps()?;
+        }
+        // The process is still the caller's own user here, so that a user's service manager may move it, and the cgroup
+        // namespace does not exist yet.
+        if self.args.placed_by_systemd {
+            self.steps.push(Step::Barrier(Barrier::Cgroup));
         }
         // Before the ids change, which takes the process the access to its own /proc/self.
         if let Some(offsets) = self.time_offsets()? {

@@ -39,15 +39,19 @@ impl Planner<'_> {
         let path = self.root_path()?;
         let at = c_string("root.path", path.as_os_str())?;
         let slave = Propagation { kind: propagation::SLAVE, recursive: true };
-        let change = self.root_propagation()?.unwrap_or(slave);
+        let wanted = self.root_propagation()?;
+        let change = wanted.unwrap_or(slave);
+        // Only who asks for it gets the host's later mounts in the root itself, as in runc.
+        let slave = wanted.is_some_and(|change| change.kind == propagation::SLAVE);
         // In the host's own mount namespace nothing but the container's directory may be touched.
         if self.namespaces.has(MOUNT) {
             self.steps.push(Step::Propagate(change));
             self.tree_propagation = Some(change);
-            if !matches!(change.kind, propagation::SLAVE | propagation::PRIVATE) {
+            if !change.recursive || !matches!(change.kind, propagation::SLAVE | propagation::PRIVATE) {
                 let above: Result<_, _> =
                     path.ancestors().map(|p| c_string("root.path", p.as_os_str())).collect();
-                self.steps.push(Step::PrivateParent(above?));
+                let kind = if slave { propagation::SLAVE } else { propagation::PRIVATE };
+                self.steps.push(Step::PropagateParent(Propagation { kind, recursive: false }, above?));
             }
         }
         let source = if self.args.rootfs_given {
@@ -59,7 +63,7 @@ impl Planner<'_> {
         } else {
             RootSource::Path
         };
-        self.steps.push(Step::Root(Root { path: at, source }));
+        self.steps.push(Step::Root(Root { path: at, source, slave }));
         Ok(())
     }
 

@@ -11,9 +11,11 @@ use sys::process::{Capabilities, Scheduling};
 pub enum Barrier {
     /// Answered by the launcher: uid_map, gid_map, setgroups ([`super::Plan::id_maps`]).
     IdMap,
-    /// The process exists and is in its cgroups, or about to join them: apply the limits. No step waits for this; the
-    /// caller is asked at once, and [`Barrier::Ready`] comes after it.
+    /// The process exists and is in its cgroups, or about to join them: apply the limits. The caller is asked at once.
+    /// A step waits for this only where systemd puts the process into its cgroup; else [`Barrier::Ready`] comes after it.
     Cgroup,
+    /// Answered by the launcher: network devices are moved into the process's namespace ([`super::Plan::net_devices`]).
+    NetDevices,
     /// prestart and createRuntime hooks: mounts are made, the root is not entered yet.
     RuntimeHooks,
     /// createContainer hooks: the same moment; run them with [`super::hook`].
@@ -131,6 +133,8 @@ pub struct Root {
     pub path: CString,
     /// Whence it comes.
     pub source: RootSource,
+    /// Mounts of the host below it come into the container (a slave); otherwise it is private.
+    pub slave: bool,
 }
 
 /// Whence the root file system comes.
@@ -218,10 +222,12 @@ pub enum Step {
     },
     /// Change the propagation of all mounts, so that nothing gets back to the host.
     Propagate(Propagation),
-    /// Make the mount private that the root lies on: the first of these that is a mount point.
-    PrivateParent(Vec<CString>),
+    /// Change the propagation of the mount that the root lies on: the first of these that is a mount point.
+    PropagateParent(Propagation, Vec<CString>),
     /// Attach the root file system.
     Root(Root),
+    /// Make a place where a directory is going to be mounted, as mounting there would.
+    MountPoint(Place),
     /// Mount a new file system.
     Mount(Box<Mount>),
     /// Bind a file or directory.
@@ -249,6 +255,8 @@ pub enum Step {
         /// Mount points of procfs and sysfs of the host to unmount before, lest they stay reachable.
         cover: Vec<CString>,
     },
+    /// Unmount what was attached at this path, with all below it.
+    Detach(CString),
     /// Only chroot(2).
     Chroot,
     /// Change the propagation of the new root.
@@ -293,10 +301,14 @@ pub enum Step {
     MemoryPolicy(i32, Vec<u64>),
     /// sched_setaffinity(2).
     Affinity(Vec<u64>),
+    /// sched_setaffinity(2) to all CPUs, of which the cgroup's cpuset leaves those it has.
+    EveryCpu,
     /// Load the seccomp filter.
     Seccomp,
     /// Close descriptors from this one on at execve.
     CloseOnExec(u32),
+    /// Keep the descriptors that the caller gave ([`crate::launch::Request::kept`]) open at execve.
+    Keep,
     /// Give the standard streams to this user, as far as that is possible.
     StdioOwner(u32),
     /// Look up HOME of this user in /etc/passwd.

@@ -81,7 +81,7 @@ fn flags(profile: &LinuxSeccomp, listener: bool) -> u32 {
     flags
 }
 
-/// Architectures that a profile may name, where this machine has them.
+/// Architectures whose system calls this machine has.
 pub(crate) fn known_architectures() -> impl Iterator<Item = Arch> {
     abi::family(std::env::consts::ARCH).iter().map(|abi| abi.arch)
 }
