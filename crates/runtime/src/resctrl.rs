@@ -160,6 +160,20 @@ impl Group {
         write(&self.dir.join("schemata"), &text)
     }
 
+    /// Gives the group other shares of some resources: the lines that say what it had.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn replace(&self, schemata: &[String]) -> Result<Vec<String>, Error> {
+        let path = self.dir.join("schemata");
+        let text = fs::read_to_string(&path).map_err(|e| Error::new(format!("read {path:?}")).because(e))?;
+        let resource = |line: &str| line.split(':').next().unwrap_or_default().trim().to_owned();
+        let replaced = |line: &&str| schemata.iter().any(|new| resource(new) == resource(line));
+        let old = text.lines().filter(replaced).map(|line| line.trim().to_owned()).collect();
+        self.set(schemata)?;
+        Ok(old)
+    }
+
     /// Puts a process into the group.
     pub(crate) fn add(&self, pid: i32) -> Result<(), Error> {
         write(&self.dir.join("tasks"), &pid.to_string())
@@ -224,6 +238,18 @@ fn covers(line: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replaced_shares_can_be_put_back() {
+        let root = resctrl();
+        let group = Group { dir: root.path().to_owned(), monitor: None, own: true };
+        let file = root.path().join("schemata");
+        fs::write(&file, "    MB:0=100;1=100\n    L3:0=fff;1=fff\n").unwrap();
+        let old = group.replace(&["L3:0=00f;1=fff".to_owned()]).unwrap();
+        assert_eq!(old, ["L3:0=fff;1=fff"]);
+        // An ordinary file keeps what is behind.
+        assert!(fs::read_to_string(&file).unwrap().starts_with("L3:0=00f;1=fff\n"));
+    }
 
     /// A directory laid out as the kernel lays out a mounted resctrl. Groups do not get their files by themselves.
     fn resctrl() -> tempfile::TempDir {
