@@ -17,6 +17,7 @@ mod lifecycle;
 mod merged_root;
 mod mount_fields;
 mod net_devices;
+mod network;
 mod process_fields;
 mod resources;
 mod run;
@@ -25,6 +26,7 @@ fn main() {
     let cases = [
         demo::CASES,
         run::CASES,
+        network::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,

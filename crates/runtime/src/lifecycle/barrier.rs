@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use nix::unistd::Pid;
 use oci::runtime::{Hooks, LinuxResources};
 
+use super::Connect;
 use super::create::Design;
 use super::directory::Directory;
 use super::hooks::{of_kind, pid_inside, run_inside, start_container};
@@ -28,13 +29,17 @@ pub(crate) struct Barriers<'a> {
     /// The unit, when systemd has started it.
     pub(crate) unit: Option<Started<'a>>,
     pub(crate) devices_set: bool,
+    pub(crate) connect: Option<Connect<'a>>,
 }
 
 impl<'a> Barriers<'a> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
             Barrier::IdMap | Barrier::NetDevices => Ok(()),
-            Barrier::Cgroup => self.enter_cgroup(at.pid),
+            Barrier::Cgroup => {
+                self.enter_cgroup(at.pid)?;
+                self.connect(at.pid)
+            }
             Barrier::RuntimeHooks => self.runtime_hooks(at.pid),
             Barrier::ContainerHooks => {
                 let hooks = of_kind(self.record.hooks.as_ref(), Hooks::create_container);
@@ -52,6 +57,11 @@ impl<'a> Barriers<'a> {
                 start_container(self.record, spec, host, args)
             }
         }
+    }
+
+    fn connect(&self, pid: i32) -> Result<(), Error> {
+        let Some(Connect(connect)) = self.connect else { return Ok(()) };
+        connect(pid).map_err(|e| Error::new("connect the container's network").because(e))
     }
 
     fn cgroup(&self) -> Result<&'a Cgroup, Error> {

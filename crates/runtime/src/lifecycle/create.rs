@@ -250,7 +250,9 @@ fn start_init(
         stdio: options.stdio,
         console: options.console,
     };
-    let mut barriers = Barriers { design, cgroup, directory, record, unit: None, devices_set: false };
+    let connect = options.connect;
+    let mut barriers =
+        Barriers { design, cgroup, directory, record, unit: None, devices_set: false, connect };
     let launched = launch(request, &mut |at| barriers.answer(&at))?;
     let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify };
     if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket)

@@ -125,7 +125,8 @@ impl Restore<'_> {
         let kept = inherited.into_iter().map(|one| one.fd).chain([theirs]).collect();
         let Restore { design, cgroup, directory, .. } = *self;
         let config = record.annotations.get(criu::CONFIG_ANNOTATION).cloned();
-        let mut barriers = Barriers { design, cgroup, directory, record, unit: None, devices_set: false };
+        let mut barriers =
+            Barriers { design, cgroup, directory, record, unit: None, devices_set: false, connect: None };
         let mut criu = self.launch(&plan, kept, stdio, ours, &mut barriers)?;
         let seen = self.images.seen_by(criu.pid())?;
         let root = open_directory(&rootfs)?;
