@@ -9,7 +9,7 @@ use oci::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResource
 use super::flags::{Flag, Parsed};
 use super::global::Global;
 use super::{Command, id_of, invalid, number};
-use crate::lifecycle::Wanted;
+use crate::resctrl::Shares;
 use crate::spec::MAX_CONFIG;
 use crate::{Error, lifecycle, resources};
 
@@ -17,9 +17,9 @@ pub(crate) const COMMAND: Command = Command {
     name: "update",
     usage: "update container resource constraints",
     arguments: "<container-id>",
-    description: "What is not given stays as it is. Sizes take the suffixes b, k, m, g, t and p. The file of --resources is\n   \
-        linux.resources of a config.json (device rules excepted), for instance\n\n   \
-        {\"memory\": {\"limit\": 67108864, \"checkBeforeUpdate\": true}, \"cpu\": {\"quota\": 50000, \"cpus\": \"0-1\"},\n    \
+    description: "What is not given stays as it is. Sizes take the suffixes b, k, m, g, t and p. The file of --resources is\n\
+        linux.resources of a config.json (device rules excepted), for instance\n\n\
+        {\"memory\": {\"limit\": 67108864, \"checkBeforeUpdate\": true}, \"cpu\": {\"quota\": 50000, \"cpus\": \"0-1\"},\n \
         \"pids\": {\"limit\": 100}, \"blockIO\": {\"weight\": 500}, \"unified\": {\"memory.high\": \"33554432\"}}",
     flags: &[
         Flag::value(
@@ -74,10 +74,11 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
         Some(file) => resources::parse(&read(Path::new(file))?)?,
         None => of_flags(parsed)?,
     };
-    // These two are not resources, and not ignored beside --resources.
-    let schema = |name: &str| Ok(parsed.text(name).map_err(invalid)?.map(str::to_owned));
-    let (l3_cache_schema, mem_bw_schema) = (schema("l3-cache-schema")?, schema("mem-bw-schema")?);
-    lifecycle::update(&global.root, &id, &Wanted { resources, l3_cache_schema, mem_bw_schema })?;
+    let shares = Shares {
+        l3: parsed.text("l3-cache-schema").map_err(invalid)?,
+        bandwidth: parsed.text("mem-bw-schema").map_err(invalid)?,
+    };
+    lifecycle::update(&global.root, &id, &resources, shares)?;
     Ok(0)
 }
 

@@ -42,7 +42,7 @@ pub use notify::Notify;
 pub use pause::{pause, processes, resume};
 pub use restore::restore;
 pub use start::start;
-pub use update::{Wanted, update};
+pub use update::update;
 
 use crate::{Console, Stdio};
 

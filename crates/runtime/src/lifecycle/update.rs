@@ -8,29 +8,19 @@ use super::create::CONFIG;
 use super::directory::{Directory, no_such_container};
 use super::record::Record;
 use crate::cgroup::Version;
-use crate::resctrl::{Group, Resctrl};
+use crate::resctrl::{Resctrl, Shares};
 use crate::resources::{self, Change};
 use crate::{Error, ErrorKind, Status, spec, systemd};
 
-/// What shall be different.
-#[derive(Debug, Default, Clone, PartialEq)]
-pub struct Wanted {
-    /// Limits of the cgroup; what is not given stays.
-    pub resources: LinuxResources,
-    /// Shares of the level 3 cache for the resctrl group, a line of its `schemata`: `L3:0=ff`.
-    pub l3_cache_schema: Option<String>,
-    /// Shares of memory bandwidth, a line too: `MB:0=50`.
-    pub mem_bw_schema: Option<String>,
-}
-
-/// Changes the limits of a container. Device rules are not changed.
+/// Changes the limits of a container to those of `given`, and its resctrl group's shares to `shares`; what is not given
+/// stays. Device rules are not changed.
 ///
 /// On error nothing is changed.
 ///
 /// # Errors
 /// [`ErrorKind::State`] unless it is created, running or paused; [`ErrorKind::Invalid`] for a value that can't be
-/// meant; a controller or resctrl group that is not there, or the kernel's refusal.
-pub fn update(root: &Path, id: &str, wanted: &Wanted) -> Result<(), Error> {
+/// meant; a controller that is not there, or the kernel's refusal.
+pub fn update(root: &Path, id: &str, given: &LinuxResources, shares: Shares<'_>) -> Result<(), Error> {
     let directory = Directory::open(root, id)?;
     let record = Record::read(&directory)?;
     if matches!(record.status(&directory)?, Status::Creating | Status::Stopped) {
@@ -38,7 +28,7 @@ pub fn update(root: &Path, id: &str, wanted: &Wanted) -> Result<(), Error> {
     }
     // Not the container's own lock: `start` holds that while hooks run, and a hook may want to change limits.
     let _lock = directory.lock_updates()?;
-    resources::warn_of_ignored(&wanted.resources);
+    resources::warn_of_ignored(given);
     let mut spec = spec::parse(&directory.read(CONFIG)?.ok_or_else(no_such_container)?)?;
     let mut linux = match spec.linux().clone() {
         Some(linux) => linux,
@@ -48,50 +38,39 @@ pub fn update(root: &Path, id: &str, wanted: &Wanted) -> Result<(), Error> {
         }
     };
     let stored = linux.resources().clone().unwrap_or_default();
-    let change = resources::merge(&stored, &wanted.resources);
-    let shares = shares(&record, wanted)?;
-    apply(&record, &change).inspect_err(|_| {
-        if let Some((group, old)) = &shares
-            && let Err(e) = group.set(old)
-        {
-            tracing::warn!("the old schemata could not be put back: {e:#}");
-        }
-    })?;
-    linux.set_resources(Some(change.whole));
-    if let Some(rdt) = linux.intel_rdt_mut() {
-        let keep = |new: &Option<String>, old: &Option<String>| new.clone().or(old.clone());
-        let l3 = keep(&wanted.l3_cache_schema, rdt.l3_cache_schema());
-        let bandwidth = keep(&wanted.mem_bw_schema, rdt.mem_bw_schema());
-        rdt.set_l3_cache_schema(l3).set_mem_bw_schema(bandwidth);
+    let change = resources::merge(&stored, given);
+    let before = set_shares(&record, &mut linux, shares)?;
+    if let Err(e) = apply(&record, &change) {
+        // It took these a moment ago.
+        let _ = record.resctrl.as_ref().map(|group| group.set(&before));
+        return Err(e);
     }
+    linux.set_resources(Some(change.whole));
     spec.set_linux(Some(linux));
     let config = serde_json::to_vec(&spec).map_err(|e| Error::new("write config.json").because(e))?;
     directory.write(CONFIG, &config)
 }
 
-/// Gives the container's resctrl group its new shares. The group and the lines that undo it; `None`: none are wanted.
-fn shares<'a>(record: &'a Record, wanted: &Wanted) -> Result<Option<(&'a Group, Vec<String>)>, Error> {
-    let lines: Vec<String> =
-        wanted.l3_cache_schema.iter().chain(&wanted.mem_bw_schema).map(Clone::clone).collect();
+/// Gives the container's resctrl group other shares, and returns those it had.
+fn set_shares(record: &Record, linux: &mut Linux, shares: Shares<'_>) -> Result<Vec<String>, Error> {
+    let lines: Vec<String> = shares.l3.into_iter().chain(shares.bandwidth).map(str::to_owned).collect();
     if lines.is_empty() {
-        return Ok(None);
+        return Ok(lines);
     }
-    let invalid = |message: String| Error::new(message).kind(ErrorKind::Invalid);
-    let resctrl = Resctrl::detect()?.unwrap_or_default();
-    if wanted.l3_cache_schema.is_some() && !resctrl.l3 {
-        return Err(invalid("Intel RDT/CAT: l3 cache schema is not enabled".to_owned()));
-    }
-    if wanted.mem_bw_schema.is_some() && !resctrl.bandwidth {
-        return Err(invalid("Intel RDT/MBA: memory bandwidth schema is not enabled".to_owned()));
-    }
-    // The kernel reads a line each.
-    if let Some(line) = lines.iter().find(|line| line.contains(['\n', '\0'])) {
-        return Err(invalid(format!("schema {line:?} is more than a line")));
-    }
-    let Some(group) = &record.resctrl else {
-        return Err(invalid("updating a non-existent Intel RDT configuration is not supported".to_owned()));
+    shares.check(Resctrl::detect()?.as_ref())?;
+    let (Some(group), Some(rdt)) = (&record.resctrl, linux.intel_rdt_mut()) else {
+        let why = "updating a non-existent Intel RDT configuration is not supported";
+        return Err(Error::new(why).kind(ErrorKind::Invalid));
     };
-    Ok(Some((group, group.replace(&lines)?)))
+    let before = group.shares(&lines)?;
+    group.set(&lines)?;
+    if let Some(line) = shares.l3 {
+        rdt.set_l3_cache_schema(Some(line.to_owned()));
+    }
+    if let Some(line) = shares.bandwidth {
+        rdt.set_mem_bw_schema(Some(line.to_owned()));
+    }
+    Ok(before)
 }
 
 /// Makes a change of resources hold for the container's cgroup, all of it or nothing.
