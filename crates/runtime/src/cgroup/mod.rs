@@ -5,6 +5,7 @@
 //! [`crate::devices`]; mounting cgroups *inside* the container is the plan's.
 
 mod change;
+mod delegate;
 mod devices_v1;
 mod devices_v2;
 mod dir;
@@ -12,6 +13,7 @@ mod group;
 mod hierarchy;
 mod limit;
 mod oom;
+mod options;
 mod path;
 mod processes;
 mod remove;
@@ -20,9 +22,11 @@ mod stats;
 mod v1;
 mod v2;
 
+pub(crate) use delegate::owner;
 pub(crate) use devices_v1::Policy;
 pub use group::Cgroup;
 pub use hierarchy::{Hierarchies, Hierarchy, Mode, Version};
 pub use oom::OomWatch;
+pub(crate) use options::MountOptions;
 pub use path::CgroupPath;
 pub use setting::{Missing, Setting, settings};

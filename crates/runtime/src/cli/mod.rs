@@ -176,8 +176,10 @@ fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Fai
         seal::seal().map_err(|e| (e, command.failure))?;
     }
     (command.run)(&global, &parsed).map_err(|e| {
-        let e = match command.failure {
-            255 => Error::new(format!("{} failed", command.name)).because(e),
+        // As runc begins the errors of these.
+        let e = match command.name {
+            "exec" => Error::new("exec failed").because(e),
+            name @ ("create" | "run") => Error::new(format!("{program} {name} failed")).because(e),
             _ => e,
         };
         (e, command.failure)

@@ -74,6 +74,7 @@ impl<'a> Barriers<'a> {
             None => self.resources().map_or(Ok(()), |resources| self.cgroup()?.limit(resources))?,
             Some(draft) => self.start_unit(draft, pid)?,
         }
+        self.design.plan.cgroup_owner.map_or(Ok(()), |uid| self.cgroup()?.give_to(uid))?;
         let own = self.record.resctrl.as_ref().is_some_and(|group| group.own);
         self.design.plan.resctrl.as_ref().map_or(Ok(()), |entry| entry.enter(own, pid))
     }
@@ -88,7 +89,6 @@ impl<'a> Barriers<'a> {
             // From here on a failure is cleared away by the one who asked for the container.
             let cgroup = self.cgroup.get_or_init(|| cgroup);
             cgroup.join(Pid::from_raw(pid), !unit.takes_no_processes())?;
-            draft.owner.map_or(Ok(()), |owner| cgroup.give_to(owner))?;
             resources.as_ref().map_or(Ok(()), |resources| cgroup.limit(resources))
         });
         if settled.is_err() && self.cgroup.get().is_none() {
@@ -152,9 +152,12 @@ pub(crate) fn send_listener(record: &Record, spec: &Spec, at: &At<'_>, status: S
         "metadata": seccomp.listener_metadata().as_deref().unwrap_or_default(),
         "state": record.hook_state(status, Some(init)),
     });
-    let fail = |e| {
-        Error::new(format!("send the seccomp listener to linux.seccomp.listenerPath {path:?}")).because(e)
+    let fail = |what: &str| {
+        let message = format!("{what} seccomp agent (linux.seccomp.listenerPath {path:?})");
+        |e: std::io::Error| Error::new(message).because(e)
     };
-    let socket = UnixStream::connect(path).map_err(fail)?;
-    sys::message::send(socket.as_fd(), message.to_string().as_bytes(), Some(listener)).map_err(fail)
+    let socket = UnixStream::connect(path).map_err(fail("failed to connect with"))?;
+    let message = message.to_string();
+    sys::message::send(socket.as_fd(), message.as_bytes(), Some(listener))
+        .map_err(fail("send the listener to"))
 }

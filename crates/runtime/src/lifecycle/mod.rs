@@ -21,6 +21,7 @@ mod pid_file;
 mod proc_stat;
 mod record;
 mod restore;
+mod shared_root;
 mod start;
 mod update;
 
