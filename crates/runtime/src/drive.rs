@@ -373,6 +373,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_last_words_of_a_dead_child_are_heard() {
+        let (ours, theirs) = sys::message::pair().unwrap();
+        let message = Message { step: 3, doing: Doing::WriteOffsets, value: 34 };
+        sys::message::send(theirs.as_fd(), &message.to_bytes(), None).unwrap();
+        // It died without reading this, which the kernel tells first.
+        sys::message::send(ours.as_fd(), &[1], None).unwrap();
+        drop(theirs);
+        assert_eq!(receive(ours.as_fd()).unwrap().unwrap().message, message);
+        assert!(receive(ours.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
     fn errnos_read_as_in_other_runtimes() {
         assert_eq!(Reason(28).to_string(), "no space left on device (ENOSPC)");
         assert_eq!(Reason(13).to_string(), "permission denied (EACCES)");
