@@ -492,7 +492,8 @@ fn a_create_that_fails_leaves_no_unit() {
         ("no such file", |c| c["process"]["args"] = json!(["/no/such/program"])),
         ("prestart", |c| c["hooks"] = json!({"prestart": [{"path": "/bin/false"}]})),
         ("no such device", |c| {
-            c["linux"]["resources"] = json!({"unified": {"io.max": "999:999 rbps=1"}});
+            let nowhere = json!([{"major": 999, "minor": 999, "rate": 1}]);
+            c["linux"]["resources"] = json!({"blockIO": {"throttleReadBpsDevice": nowhere}});
         }),
         // Killed at some moment, so the words differ.
         ("", |c| c["linux"]["resources"] = json!({"memory": {"limit": 4096}})),

@@ -13,7 +13,7 @@ use super::directory::Directory;
 use super::hooks::{of_kind, pid_inside, run_inside, start_container};
 use super::proc_stat::ProcStat;
 use super::record::Record;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Mode};
 use crate::launch::At;
 use crate::plan::{Barrier, HookKind};
 use crate::systemd::{Draft, Started};
@@ -106,7 +106,7 @@ impl<'a> Barriers<'a> {
     /// The hooks of the runtime's namespaces, for an init that is being made.
     pub(crate) fn runtime_hooks(&mut self, pid: i32) -> Result<(), Error> {
         // nvidia's prestart hook adds device rules of its own: ours must be there before and never after.
-        self.set_devices()?;
+        self.set_devices(pid)?;
         let hooks = self.record.hooks.as_ref();
         let state = self.record.hook_state(Status::Creating, Some(pid));
         #[allow(deprecated)] // the specification's word for it; still in use by everybody
@@ -116,7 +116,7 @@ impl<'a> Barriers<'a> {
 
     /// Records an init that is ready to run.
     pub(crate) fn ready(&mut self, pid: i32) -> Result<(), Error> {
-        self.set_devices()?;
+        self.set_devices(pid)?;
         self.record.init_process_pid = pid;
         self.record.init_process_start = ProcStat::read(pid)?.map_or(0, |stat| stat.start_time);
         self.record.created = time::now();
@@ -124,12 +124,17 @@ impl<'a> Barriers<'a> {
     }
 
     /// The device rules come last, so that the mounts before them may use block devices that the container may not.
-    fn set_devices(&mut self) -> Result<(), Error> {
+    fn set_devices(&mut self, pid: i32) -> Result<(), Error> {
         if std::mem::replace(&mut self.devices_set, true) {
             return Ok(());
         }
         if let Some(unit) = &mut self.unit {
             unit.set_devices(&self.design.rules)?;
+            if self.design.host.cgroups.mode() != Mode::V2 {
+                // A slice whose units had no device rules gets a devices cgroup of its own then, and systemd moves the
+                // processes of all its units up there.
+                self.cgroup()?.join(Pid::from_raw(pid), true)?;
+            }
         }
         self.cgroup()?.set_devices(&self.design.rules)
     }
