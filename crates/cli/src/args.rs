@@ -8,7 +8,9 @@ use engine::Engine;
 use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
-use crate::commands::{bundle, images, info, inspect, ps, pull, rm, rmi, run, system, version};
+use crate::commands::{
+    bundle, images, info, inspect, network, port, ps, pull, rm, rmi, run, system, version,
+};
 use crate::usage::Refusal;
 
 /// All of it.
@@ -51,6 +53,9 @@ pub(crate) enum Command {
     Rm(rm::Rm),
     Inspect(inspect::Inspect),
     Bundle(bundle::Bundle),
+    #[command(subcommand)]
+    Network(network::Command),
+    Port(port::Port),
     #[command(subcommand)]
     System(system::System),
     Info(info::Info),

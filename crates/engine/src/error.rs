@@ -90,6 +90,17 @@ pub enum Error {
     /// From the store.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// From the network.
+    #[error(transparent)]
+    Network(#[from] network::Error),
+    /// A port of the host that is to be published has somebody already.
+    #[error("publish {port}: the host's port is in use{by}; take another one (-p)")]
+    PortInUse {
+        /// The port, with its protocol.
+        port: String,
+        /// By whom, if that can be told.
+        by: String,
+    },
     /// From the runtime.
     #[error("{what}")]
     Runtime {

@@ -4,6 +4,9 @@ use oci::Reference;
 use serde_json::{Map, Value, json};
 use store::{Image, Store};
 
+use network::Published;
+
+use crate::connection::{self, Joined};
 use crate::leftover::enter;
 use crate::list::{Life, life};
 use crate::mount::{Kind, Point};
@@ -39,6 +42,7 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
     let dir = engine.container(&record.id);
     let line = record.command_line();
     let command = line.split_first();
+    let joined = connection::read(&dir).unwrap_or_default();
     json!({
         "Id": record.id,
         "Created": time::rfc3339(record.created),
@@ -56,6 +60,7 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
         "HostConfig": {
             "Binds": record.points.iter().filter(|p| p.kind != Kind::Tmpfs && !p.anonymous).map(bind).collect::<Vec<_>>(),
             "NetworkMode": options.network.to_string(),
+            "PortBindings": bindings(&joined.ports),
             "AutoRemove": options.rm,
             "CapAdd": options.cap_add,
             "CapDrop": options.cap_drop,
@@ -73,6 +78,7 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
         },
         "GraphDriver": { "Name": "overlay", "Data": { "UpperDir": dir.join("upper"), "WorkDir": dir.join("work") } },
         "Mounts": record.points.iter().map(mount).collect::<Vec<_>>(),
+        "NetworkSettings": network_settings(&joined),
         "Config": {
             "Hostname": record.hostname,
             "User": record.user,
@@ -114,6 +120,43 @@ fn state(life: &Life) -> Value {
         "StartedAt": life.started.map_or_else(|| NEVER.to_owned(), time::rfc3339),
         "FinishedAt": exit.map_or_else(|| NEVER.to_owned(), |exit| time::rfc3339(exit.finished)),
     })
+}
+
+/// `{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}`.
+fn bindings(ports: &[Published]) -> Value {
+    let mut all = Map::new();
+    for port in ports {
+        let key = format!("{}/{}", port.container_port, port.protocol);
+        let host = port.host_ip.map_or_else(String::new, |ip| ip.to_string());
+        let one = json!({ "HostIp": host, "HostPort": port.host_port.to_string() });
+        match all.entry(key).or_insert_with(|| json!([])) {
+            Value::Array(list) => list.push(one),
+            other => *other = json!([one]),
+        }
+    }
+    Value::Object(all)
+}
+
+fn network_settings(joined: &Joined) -> Value {
+    let networks = joined.attachments.iter().map(|attachment| {
+        let of = |ipv4: bool| attachment.addresses.iter().find(move |(ip, _)| ip.is_ipv4() == ipv4);
+        let gateway = |ipv4: bool| attachment.gateways.iter().find(move |ip| ip.is_ipv4() == ipv4);
+        let text = |ip: Option<String>| ip.unwrap_or_default();
+        let mac = attachment.mac.map(|byte| format!("{byte:02x}")).join(":");
+        let value = json!({
+            "NetworkID": attachment.network_id,
+            "Aliases": attachment.aliases,
+            "MacAddress": mac,
+            "Gateway": text(gateway(true).map(ToString::to_string)),
+            "IPAddress": text(of(true).map(|(ip, _)| ip.to_string())),
+            "IPPrefixLen": of(true).map_or(0, |(_, prefix)| *prefix),
+            "IPv6Gateway": text(gateway(false).map(ToString::to_string)),
+            "GlobalIPv6Address": text(of(false).map(|(ip, _)| ip.to_string())),
+            "GlobalIPv6PrefixLen": of(false).map_or(0, |(_, prefix)| *prefix),
+        });
+        (attachment.network.clone(), value)
+    });
+    json!({ "Ports": bindings(&joined.ports), "Networks": networks.collect::<Map<_, _>>() })
 }
 
 fn bind(point: &Point) -> String {

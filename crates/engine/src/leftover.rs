@@ -13,7 +13,7 @@ use store::Store;
 
 use crate::lock::Lock;
 use crate::record::{Exit, RECORD, Record, read_started};
-use crate::{Engine, Error, name, place, time, tree, volume};
+use crate::{Engine, Error, connection, name, place, time, tree, volume};
 
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
 /// look at a directory that is empty unless containers run.
@@ -50,6 +50,7 @@ fn bury(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
     let kept = record.as_ref().filter(|record| !record.options.rm && read_started(&dir).is_some());
     end_orphan(engine, id)?;
     remove_cgroup(id)?;
+    connection::end(engine, id, &dir)?;
     if kept.is_none() {
         return destroy(engine, id, record.as_ref(), true, &Store::open(&engine.root)?, lock);
     }

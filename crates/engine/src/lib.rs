@@ -7,6 +7,7 @@
 mod attach;
 mod bundle;
 mod capabilities;
+mod connection;
 mod error;
 mod host;
 mod image;
@@ -17,6 +18,7 @@ mod list;
 mod lock;
 mod mount;
 mod name;
+mod networks;
 mod oom;
 pub mod options;
 mod place;
@@ -41,7 +43,13 @@ pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::inspect;
 pub use list::{ps, remove};
-pub use network::{Hostname, Mode as NetworkMode};
+pub use network::{
+    Driver, Hostname, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol, Published, Subnet,
+    parse_mac,
+};
+pub use networks::{
+    NetworkUse, create_network, inspect_network, networks, ports, prune_networks, remove_network,
+};
 pub use oci::{Digest, Platform, Reference};
 pub use options::{Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume};
 pub use puller::{Event, Source};
@@ -141,8 +149,10 @@ pub struct ContainerSummary {
     pub status: ContainerStatus,
     /// Process id of its first process as the host sees it, while it runs.
     pub pid: Option<i32>,
-    /// `none` or `host`.
+    /// What it is on.
     pub network: NetworkMode,
+    /// Ports of the host that are passed on to it, while it runs.
+    pub ports: Vec<Published>,
     /// Sources of its mounts: host paths and volume names.
     pub mounts: Vec<String>,
     /// Labels of image and `run`.

@@ -1,11 +1,13 @@
 //! `ps` and `rm`: containers that exist.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use runtime::lifecycle;
 use store::Store;
 
+use crate::connection;
 use crate::leftover::{destroy, enter};
 use crate::lock::Lock;
 use crate::mount::Kind;
@@ -53,15 +55,18 @@ pub fn ps(engine: &Engine, all: bool) -> Result<Vec<ContainerSummary>, Error> {
     for record in name::records(engine)? {
         let life = life(engine, &record.id)?;
         if all || matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused) {
-            rows.push(summary(record, &life));
+            rows.push(summary(&engine.container(&record.id), record, &life));
         }
     }
     rows.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
     Ok(rows)
 }
 
-fn summary(record: Record, life: &Life) -> ContainerSummary {
+fn summary(dir: &Path, record: Record, life: &Life) -> ContainerSummary {
     let seconds = |at: Nanos| at.div_euclid(1_000_000_000);
+    let up = matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused);
+    let ports =
+        if up { connection::read(dir).map(|joined| joined.ports).unwrap_or_default() } else { Vec::new() };
     let mounts = record.points.iter().filter(|point| point.kind != Kind::Tmpfs);
     ContainerSummary {
         mounts: mounts.map(|p| p.name.clone().unwrap_or_else(|| p.source.display().to_string())).collect(),
@@ -74,6 +79,7 @@ fn summary(record: Record, life: &Life) -> ContainerSummary {
         status: life.status,
         pid: life.pid,
         network: record.options.network,
+        ports,
         labels: record.labels,
         id: record.id,
         name: record.name,

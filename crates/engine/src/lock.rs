@@ -49,6 +49,15 @@ impl Lock {
         }
     }
 
+    /// Whether another process holds the lock of container `id`.
+    pub(crate) fn is_held(engine: &Engine, id: &str) -> bool {
+        let Ok(file) = File::open(engine.locks().join(id)) else { return false };
+        let mut lock = whole_file();
+        // What the kernel cannot tell counts as held.
+        let asked = fcntl(&file, FcntlArg::F_GETLK(&mut lock));
+        asked.is_err() || i32::from(lock.l_type) != libc::F_UNLCK
+    }
+
     /// The work is done: the container is whole, or gone.
     pub(crate) fn finish(self) -> Result<(), Error> {
         crate::place::remove_file(&self.path)

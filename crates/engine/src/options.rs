@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use network::{Hostname, Mode};
+use network::{Hostname, Mode, PortRequest};
 use oci::Platform;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,9 @@ pub struct RunOptions {
     pub read_only: bool,
     /// `--network`.
     pub network: Mode,
+    /// `-p`.
+    #[serde(default)]
+    pub ports: Vec<PortRequest>,
     /// `--cap-add`: `NET_ADMIN`, `CAP_NET_ADMIN`, `ALL`; case does not matter.
     pub cap_add: Vec<String>,
     /// `--cap-drop`, as `cap_add`.
@@ -167,6 +170,7 @@ impl RunOptions {
             entrypoint: None,
             read_only: false,
             network: Mode::None,
+            ports: Vec::new(),
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             privileged: false,

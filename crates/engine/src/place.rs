@@ -46,6 +46,12 @@ impl Engine {
         self.root.join("volumes")
     }
 
+    /// Networks and who has which address on them.
+    pub(crate) fn networks(&self) -> network::Networks {
+        let usual = self.root == Path::new("/var/lib/rcr");
+        network::Networks::new(&self.root, &self.runroot, usual)
+    }
+
     /// State root for the runtime.
     pub(crate) fn states(&self) -> PathBuf {
         self.runroot.join("containers")

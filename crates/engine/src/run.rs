@@ -15,6 +15,7 @@ use store::{Image, Overlay, Store};
 use sys::wait::Ended;
 
 use crate::attach::{self, Attached};
+use crate::connection::{self, Connection};
 use crate::leftover::{cgroups_path, destroy, end_runtime, enter};
 use crate::lock::Lock;
 use crate::options::RunOptions;
@@ -64,6 +65,7 @@ pub fn run(
         Err(error) => {
             // The first error is the one to tell; what cannot be undone now is for the next command.
             let _ = end_runtime(engine, &making.id);
+            let _ = connection::end(engine, &making.id, &making.dir);
             let _ = destroy(engine, &making.id, making.record.as_ref(), true, &store, lock);
             return Err(error);
         }
@@ -72,7 +74,8 @@ pub fn run(
         let oom_killed = (options.memory.is_some() || code == 137) && oom::happened(&making.id);
         ExitStatus { code, oom_killed }
     });
-    let ended = end_runtime(engine, &making.id);
+    let ended =
+        end_runtime(engine, &making.id).and_then(|()| connection::end(engine, &making.id, &making.dir));
     let status = status?;
     if options.rm {
         ended?;
@@ -106,6 +109,8 @@ fn new_container(engine: &Engine) -> Result<(String, Lock), Error> {
 struct Running {
     created: Created,
     attached: Attached,
+    /// Holds the host's ports.
+    _connection: Connection,
 }
 
 /// Serves the container until its first process has ended; answers the exit code.
@@ -136,7 +141,8 @@ impl Making<'_> {
     fn bring_up(&mut self, image: &Image, signals: &Signals) -> Result<Running, Error> {
         let rootfs = self.stack(image)?;
         let root = Root(rootfs.as_fd());
-        let (record, spec) = self.describe(image, root)?;
+        let connection = Connection::prepare(self.engine, &self.id, &self.dir, self.options)?;
+        let (record, spec) = self.describe(image, root, &connection)?;
         record.write(&self.dir)?;
         let record = self.record.insert(record);
         for point in &record.points {
@@ -145,7 +151,7 @@ impl Making<'_> {
         if let Some(signal) = signals.end_wanted() {
             return Err(Error::Interrupted(signal));
         }
-        self.start(spec, rootfs)
+        self.start(spec, rootfs, connection)
     }
 
     /// The container's root: the image's layers with a writable directory on top.
@@ -167,14 +173,19 @@ impl Making<'_> {
     }
 
     /// All that depends on the image's files and on the host, and the spec that comes of it.
-    fn describe(&self, image: &Image, root: Root<'_>) -> Result<(Record, Spec), Error> {
+    fn describe(
+        &self,
+        image: &Image,
+        root: Root<'_>,
+        connection: &Connection,
+    ) -> Result<(Record, Spec), Error> {
         let options = self.options;
         let config = image.config.config().clone().unwrap_or_default();
         let wanted = options.user.as_ref().or(config.user().as_ref()).map_or("", String::as_str);
         let (passwd, group) = (root.read("/etc/passwd")?, root.read("/etc/group")?);
         let user = user::resolve(wanted, &passwd, &group).map_err(Error::Invalid)?;
         let hostname = self.hostname()?;
-        self.write_files(&hostname)?;
+        self.write_files(&hostname, connection)?;
         let cwd = std::env::current_dir().unwrap_or_default();
         let mut names = Vec::new();
         names.resize_with(config.volumes().iter().flatten().count() + options.volumes.len(), name::new_id);
@@ -238,16 +249,17 @@ impl Making<'_> {
     }
 
     /// The files that are bound over the image's own.
-    fn write_files(&self, hostname: &Hostname) -> Result<(), Error> {
-        let mode = self.options.network;
-        let hosts = network::hosts(mode, hostname, &host::etc("hosts"));
+    fn write_files(&self, hostname: &Hostname, connection: &Connection) -> Result<(), Error> {
+        let mode = &self.options.network;
+        let attachments = &connection.joined.attachments;
+        let hosts = network::hosts(mode, hostname, attachments, &host::etc("hosts"));
         let resolv_conf = network::resolv_conf(mode, &host::etc("resolv.conf"));
         place::write_new(&self.dir.join("hosts"), hosts.as_bytes(), 0o644)?;
         place::write_new(&self.dir.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
         place::write_new(&self.dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)
     }
 
-    fn start(&self, mut spec: Spec, rootfs: OwnedFd) -> Result<Running, Error> {
+    fn start(&self, mut spec: Spec, rootfs: OwnedFd, connection: Connection) -> Result<Running, Error> {
         let tty = self.options.tty;
         let (stdio, attached) = match tty {
             true => (Stdio::default(), Attached::default()),
@@ -258,6 +270,8 @@ impl Making<'_> {
             let size = size.map(|size| BoxBuilder::default().height(size.rows).width(size.columns).build());
             process.set_console_size(size.and_then(Result::ok));
         }
+        let connect =
+            |pid| connection.connect(self.engine, &self.id, pid).map_err(lifecycle::ConnectError::from);
         let mut created = lifecycle::run(CreateOptions {
             root: &self.engine.states(),
             id: &self.id,
@@ -277,6 +291,7 @@ impl Making<'_> {
             parent_death_signal: Some(libc::SIGKILL),
             systemd_cgroup: false,
             rootless: None,
+            connect: (!connection.is_empty()).then_some(lifecycle::Connect(&connect)),
         })
         .map_err(|source| self.start_error(source))?;
         write_started(&self.dir, time::now())?;
@@ -284,7 +299,7 @@ impl Making<'_> {
             Some(master) => Attached::terminal(master, self.options.interactive)?,
             None => attached,
         };
-        Ok(Running { created, attached })
+        Ok(Running { created, attached, _connection: connection })
     }
 
     /// What the runtime's refusal means to who typed the command.

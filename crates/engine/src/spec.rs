@@ -87,7 +87,7 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
     root.set_path(PathBuf::from("rootfs")).set_readonly(Some(options.read_only));
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces(options.network)))
+        .set_namespaces(Some(namespaces(&options.network)))
         .set_resources(Some(resources(options)?))
         .set_cgroups_path(from.cgroups_path.clone())
         .set_devices(Some(from.devices.to_vec()).filter(|devices| !devices.is_empty()));
@@ -124,9 +124,9 @@ fn init_place(from: &Ingredients<'_>) -> &'static str {
 }
 
 /// All namespaces are new, but for the network on wish.
-fn namespaces(mode: Mode) -> Vec<LinuxNamespace> {
+fn namespaces(mode: &Mode) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
-    let kinds = [Pid, Ipc, Uts, Mount, Cgroup].into_iter().chain((mode != Mode::Host).then_some(Network));
+    let kinds = [Pid, Ipc, Uts, Mount, Cgroup].into_iter().chain((*mode != Mode::Host).then_some(Network));
     kinds
         .map(|kind| {
             let mut namespace = LinuxNamespace::default();

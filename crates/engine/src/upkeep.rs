@@ -22,6 +22,8 @@ pub struct Pruned {
     pub containers: Vec<String>,
     /// Images and their names.
     pub images: Vec<RemovedImage>,
+    /// Names of networks.
+    pub networks: Vec<String>,
     /// Bytes of images and layers; the containers' own files are not counted.
     pub bytes: u64,
 }
@@ -33,7 +35,8 @@ pub struct Pruned {
 pub fn fsck(engine: &Engine) -> Result<Vec<Finding>, Error> {
     let mut findings = Store::open(&engine.root)?.fsck()?;
     // The store knows only its own; these are the engine's, in the same place.
-    let ours = [engine.containers(), engine.locks(), engine.names(), engine.volumes()];
+    let networks = engine.root.join("networks");
+    let ours = [engine.containers(), engine.locks(), engine.names(), engine.volumes(), networks];
     findings.retain(|finding| finding.problem != Problem::Stray || !ours.contains(&finding.path));
     Ok(findings)
 }
@@ -55,6 +58,7 @@ pub fn prune(engine: &Engine, options: PruneOptions) -> Result<Pruned, Error> {
             Err(error) => return Err(error),
         }
     }
+    pruned.networks = crate::prune_networks(engine)?;
     let store = Store::open(&engine.root)?;
     let names = store.names()?;
     for image in store.images()? {

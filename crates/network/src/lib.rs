@@ -1,12 +1,34 @@
-//! The network of containers: which mode one has, and the three files that name hosts inside it.
+//! The network of containers: networks and who has which address on them, the links, routes and rules that they are made
+//! of, and the files that name hosts inside a container.
 //!
-//! Owns the contents of `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` and what a valid host name is. Does no
-//! I/O: the caller reads the host's files and writes the container's.
+//! Everything is done by netlink; no program is run. What belongs to a container is found by its ID: leases by what they
+//! point to, published ports by their comment. Knows nothing of images and runtimes.
 
+mod attach;
+mod bridge;
+mod error;
 mod files;
+mod firewall;
+mod forwarding;
 mod hostname;
+mod lease;
 mod mode;
+mod network;
+mod networks;
+mod nft;
+mod port;
+mod rules;
 
+pub use attach::{Attachment, Wishes, connect};
+pub use bridge::{remove_link, set_up as set_up_bridge};
+pub use error::Error;
 pub use files::{hosts, resolv_conf};
+pub use firewall::{close_for as close_firewalls_for, open_for as open_firewalls_for};
+pub use forwarding::switch_on as switch_on_forwarding;
 pub use hostname::{Hostname, ParseHostnameError};
-pub use mode::{Mode, ParseModeError};
+pub use lease::Leases;
+pub use mode::{Join, Mode, ParseModeError, parse_mac};
+pub use network::{Driver, Network, Subnet};
+pub use networks::{DEFAULT, Networks, NewNetwork};
+pub use port::{Held, PortRequest, Protocol, Published, hold};
+pub use rules::{Bridged, Table};

@@ -11,8 +11,8 @@ use sys::clone::Cloned;
 use crate::child::fail::{Doing, LOG_MAX, Message};
 use crate::launch::At;
 use crate::net_device::Moved;
-use crate::plan::{Barrier, Plan, Step};
-use crate::{Error, ErrorKind, idmap};
+use crate::plan::{Barrier, Open, Plan, Source, Step, Tree};
+use crate::{Error, ErrorKind, idmap, late};
 
 /// One launch, seen from the parent.
 pub(crate) struct Conversation<'a> {
@@ -45,11 +45,14 @@ impl Conversation<'_> {
             let step = step(self.plan, index)
                 .ok_or_else(|| Error::new("the child named a step that is not there"))?;
             if message.doing != Doing::Reached {
-                return Err(failure(self.plan, index, step, message, &log));
+                let failure = failure(self.plan, index, step, message, &log);
+                // Other runtimes' words, by which their callers know what went wrong inside.
+                return Err(match step {
+                    Step::Find(_) | Step::Exec => failure,
+                    _ => Error::new("error during container init").because(failure),
+                });
             }
             match step {
-                // Done by go_ahead.
-                Step::Barrier(Barrier::IdMap | Barrier::Cgroup) => {}
                 Step::Barrier(Barrier::NetDevices) => {
                     let devices = &self.plan.net_devices;
                     self.moved = Some(Moved::into_namespace_of(self.process.pid, devices)?);
@@ -70,7 +73,8 @@ impl Conversation<'_> {
                     self.answer()?;
                 }
                 Step::Terminal(_) => self.pass_on(fd)?,
-                Step::AwaitStart(_) => return Ok(()),
+                Step::Bind(bind) => self.open_inside(&bind.source, fd)?,
+                Step::AwaitStart => return Ok(()),
                 _ => return Err(Error::new(format!("the child waits at step {index}, which is no barrier"))),
             }
         }
@@ -83,6 +87,15 @@ impl Conversation<'_> {
         if let Some(maps) = &self.plan.id_maps {
             idmap::apply(pid, maps)?;
             self.answer()?;
+        }
+        let trees: Vec<&Tree> = self
+            .plan
+            .opens
+            .iter()
+            .filter_map(|open| if let Open::Late(tree) = open { Some(tree) } else { None })
+            .collect();
+        if !trees.is_empty() {
+            late::send(&trees, None, &self.process, self.sync.as_fd())?;
         }
         if let Some(score) = self.plan.oom_score_adj {
             let path = format!("/proc/{pid}/oom_score_adj");
@@ -112,6 +125,16 @@ impl Conversation<'_> {
             Err(e) if e.raw_os_error() == Some(Errno::EPIPE as i32) => Ok(()),
             other => other.map_err(|e| Error::new("answer the child").because(e)),
         }
+    }
+
+    /// Opens a bind mount's source in the child's root, which comes with the question.
+    fn open_inside(&self, source: &Source, root: Option<OwnedFd>) -> Result<(), Error> {
+        let (Source::InsideByParent(tree), Some(root)) = (source, root) else {
+            return Err(Error::new(format!(
+                "the child asks for {source}, which is not the parent's to open"
+            )));
+        };
+        late::send(&[tree], Some(root.as_fd()), &self.process, self.sync.as_fd())
     }
 
     fn set_limits(&self) -> Result<(), Error> {
@@ -246,6 +269,49 @@ impl fmt::Display for Reason {
 
 impl std::error::Error for Reason {}
 
+/// execve(2) failed, when all else was done: as the kernel's refusal reads in Go, and what it means, which its errno does
+/// not say.
+#[derive(Debug)]
+pub(crate) struct ExecveFailed {
+    command: String,
+    errno: Errno,
+}
+
+impl ExecveFailed {
+    /// Finds it among the causes of an error.
+    pub(crate) fn of(error: &Error) -> Option<&ExecveFailed> {
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            if let Some(failed) = error.downcast_ref() {
+                return Some(failed);
+            }
+            cause = error.source();
+        }
+        None
+    }
+
+    /// What the process itself would say, had it waited for its start.
+    pub(crate) fn message(&self) -> String {
+        format!("exec {}: {}", self.command, Reason::text(self.errno))
+    }
+}
+
+impl fmt::Display for ExecveFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Reason::text(self.errno))?;
+        f.write_str(match self.errno {
+            Errno::ENOENT => " (its interpreter or loader is missing in the container)",
+            Errno::ENOEXEC => " (no program for this architecture, nor a script with a #! line)",
+            _ => "",
+        })
+    }
+}
+
+impl std::error::Error for ExecveFailed {}
+
+/// `SCHED_DEADLINE` of linux/sched.h. Its processes must be allowed every CPU (sched(7)).
+const DEADLINE: u32 = 6;
+
 /// Words the failure of a step.
 fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) -> Error {
     let errno = Errno::from_raw(message.value);
@@ -267,26 +333,26 @@ fn failure(plan: &Plan, index: usize, step: &Step, message: Message, log: &str) 
             };
             error.kind(if missing { ErrorKind::CommandNotFound } else { ErrorKind::CommandNotExecutable })
         }
-        // As the kernel's refusal reads in Go, and what it means, which its errno does not say.
         Step::Exec => {
-            let text = Reason::text(errno);
-            let (hint, kind) = match errno {
-                Errno::ENOENT => {
-                    (" (its interpreter or loader is missing in the container)", ErrorKind::CommandNotFound)
-                }
-                Errno::ENOEXEC => (
-                    " (no program for this architecture, nor a script with a #! line)",
-                    ErrorKind::CommandNotExecutable,
-                ),
-                _ => ("", ErrorKind::CommandNotExecutable),
+            let kind = if errno == Errno::ENOENT {
+                ErrorKind::CommandNotFound
+            } else {
+                ErrorKind::CommandNotExecutable
             };
-            Error::new(format!("exec {command}: {text}{hint}")).kind(kind)
+            Error::new(format!("exec {command}")).kind(kind).because(ExecveFailed { command, errno })
+        }
+        Step::Scheduling(wanted) if errno == Errno::EPERM && wanted.policy == DEADLINE => {
+            let why = "without CAP_SYS_NICE, or process scheduler can't be used together with AllowedCPUs \
+                       (linux.resources.cpu.cpus)";
+            Error::new(format!("step {index}: {step}: {why}")).because(Reason(message.value))
         }
         step => {
             let doing = message.doing.text();
             let doing = if doing.is_empty() { String::new() } else { format!(": {doing}") };
             let log = if log.is_empty() { String::new() } else { format!(": {log}") };
-            Error::new(format!("step {index}: {step}{doing}{log}")).because(Reason(message.value))
+            let mounts = matches!(step, Step::Mount(_) | Step::Bind(_) | Step::Remount(_));
+            let what = if mounts { "error mounting: " } else { "" };
+            Error::new(format!("{what}step {index}: {step}{doing}{log}")).because(Reason(message.value))
         }
     }
 }

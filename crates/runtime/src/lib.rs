@@ -15,6 +15,7 @@ pub mod features;
 mod hook;
 pub mod host;
 mod idmap;
+mod late;
 pub mod launch;
 pub mod lifecycle;
 mod net_device;

@@ -5,11 +5,10 @@
 //! as the specification wants it (config-linux.md, "Namespace Lifecycle and Container Termination").
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
-use sys::clone::{namespace, setns};
-use sys::netlink::{Link, Netlink};
+use sys::rtnetlink::{Link, Netlink};
 
 use crate::Error;
 use crate::plan::NetDevice;
@@ -40,7 +39,7 @@ impl Moved {
         let own = File::open("/proc/self/ns/net").map_err(fail)?;
         let other = File::open(format!("/proc/{pid}/ns/net")).map_err(fail)?;
         let home = Side { netlink: Netlink::open().map_err(fail)?, namespace: own };
-        let netlink = open_in(other.as_fd(), home.namespace.as_fd()).map_err(fail)?;
+        let netlink = Netlink::open_in(other.as_fd()).map_err(fail)?;
         let mut moved = Moved { home, away: Side { netlink, namespace: other }, devices: Vec::new() };
         for device in devices {
             if let Err(e) = moved.take(device) {
@@ -90,14 +89,6 @@ impl Moved {
             }
         }
     }
-}
-
-/// A socket in the network namespace `there`, made by going there and back.
-fn open_in(there: BorrowedFd<'_>, back: BorrowedFd<'_>) -> std::io::Result<Netlink> {
-    setns(there, namespace::NET)?;
-    let netlink = Netlink::open();
-    setns(back, namespace::NET)?;
-    netlink
 }
 
 /// `name` with its `%d` replaced by the lowest number that is free.

@@ -28,10 +28,17 @@ pub(crate) fn prepare(plan: &Plan, request: &mut Request) -> Result<Files, Error
         .opens
         .iter()
         .map(|what| {
+            if let Open::Late(_) = what {
+                return Ok(None);
+            }
             open(what).map(Some).map_err(|(e, why)| Error::new(format!("open {what}{why}")).because(e))
         })
         .collect();
     let fifo = request.exec_fifo.map(|fifo| fifo.try_clone_to_owned()).transpose();
+    let seccomp = plan.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    if let Some(filter) = &seccomp {
+        tracing::debug!("seccomp filter flags: {}", filter.flags);
+    }
     let stdio = &mut request.stdio;
     Ok(Files {
         slots: opened?,
@@ -40,7 +47,7 @@ pub(crate) fn prepare(plan: &Plan, request: &mut Request) -> Result<Files, Error
         kept: std::mem::take(&mut request.kept),
         streams: [stdio.stdin.take(), stdio.stdout.take(), stdio.stderr.take()],
         fifo: fifo.map_err(|e| Error::new("duplicate the exec fifo").because(e))?,
-        seccomp: plan.seccomp.as_ref().map(seccomp::compile).transpose()?,
+        seccomp,
         mount_label: plan.mount_label.clone(),
         args: Strings::new(plan.args.clone()),
         env: Strings::new(plan.env.clone()),
@@ -80,29 +87,51 @@ fn open(what: &Open) -> Result<OwnedFd, Failed> {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
             nix::fcntl::open(path.as_str(), flags, Mode::empty()).map_err(|e| plain(e.into()))
         }
-        Open::Tree(tree) => open_tree(tree),
+        Open::Tree(tree) | Open::Late(tree) => open_tree(tree),
     }
 }
 
+/// What of a mount was refused: goes behind its name in a message.
+pub(crate) type Refused = &'static str;
+
+pub(crate) const OPEN: Refused = "";
+pub(crate) const PROPAGATION: Refused = ": set the propagation";
+pub(crate) const ID_MAP: Refused = ": id-map the mount (not every file system can)";
+
 fn open_tree(tree: &Tree) -> Result<OwnedFd, Failed> {
-    let fail = |why| move |e: std::io::Error| -> Failed { (e.into(), why) };
-    let fd = open_tree_clone(AT_FDCWD, &tree.path, tree.recursive).map_err(fail(""))?;
+    let users = users(tree).map_err(|e| -> Failed { (e.into(), "") })?;
+    let fail = |(e, why): (std::io::Error, Refused)| -> Failed { (e.into(), why) };
+    let fd = open_tree_clone(AT_FDCWD, &tree.path, tree.recursive).map_err(|e| fail((e, OPEN)))?;
+    dress(&fd, tree, users.as_ref()).map_err(fail)?;
+    Ok(fd)
+}
+
+/// The user namespace whose id maps a mount gets.
+pub(crate) fn users(tree: &Tree) -> Result<Option<File>, Error> {
+    match &tree.id_maps {
+        None => Ok(None),
+        Some((IdMapping::Ranges(map), _)) => user_namespace(map).map(Some),
+        Some((IdMapping::Namespace(path), _)) => File::open(as_path(path))
+            .map(Some)
+            .map_err(|e| Error::new(format!("open user namespace {}", path.to_string_lossy())).because(e)),
+    }
+}
+
+/// Gives a copied mount its propagation and id maps. Does not allocate.
+pub(crate) fn dress(
+    fd: &OwnedFd,
+    tree: &Tree,
+    users: Option<&File>,
+) -> Result<(), (std::io::Error, Refused)> {
     if let Some(change) = tree.propagation {
         let wanted = SetAttr { propagation: change.kind, ..SetAttr::default() };
-        mount_setattr(fd.as_fd(), change.recursive, wanted, None).map_err(fail(": set the propagation"))?;
+        mount_setattr(fd.as_fd(), change.recursive, wanted, None).map_err(|e| (e, PROPAGATION))?;
     }
-    if let Some((mapping, recursive)) = &tree.id_maps {
-        let users = match mapping {
-            IdMapping::Namespace(path) => {
-                File::open(as_path(path)).map_err(fail(": open the user namespace"))?
-            }
-            IdMapping::Ranges(map) => user_namespace(map).map_err(|e| -> Failed { (e.into(), "") })?,
-        };
+    if let (Some((_, recursive)), Some(users)) = (&tree.id_maps, users) {
         let change = SetAttr { set: attr::IDMAP, ..SetAttr::default() };
-        mount_setattr(fd.as_fd(), *recursive, change, Some(users.as_fd()))
-            .map_err(fail(": id-map the mount (not every file system can)"))?;
+        mount_setattr(fd.as_fd(), *recursive, change, Some(users.as_fd())).map_err(|e| (e, ID_MAP))?;
     }
-    Ok(fd)
+    Ok(())
 }
 
 /// A user namespace that exists only to carry id maps: made for a process that waits to be killed.

@@ -41,6 +41,7 @@ pub fn parse(json: &[u8]) -> Result<Spec, Error> {
     let error = match serde_path_to_error::deserialize(&mut reader) {
         Ok(spec) => {
             reader.end().map_err(|e| Error::new("config").kind(ErrorKind::Invalid).because(e))?;
+            let spec = if lacks_page_size(&spec) { forgiven(json).unwrap_or(spec) } else { spec };
             return Ok(crate::resources::without_empty_pids(spec, json));
         }
         Err(error) => error,
@@ -51,7 +52,24 @@ pub fn parse(json: &[u8]) -> Result<Spec, Error> {
     {
         return Ok(spec);
     }
-    Err(Error::new(path).kind(ErrorKind::Invalid).because(error.into_inner()))
+    Err(Error::new(words(path)).kind(ErrorKind::Invalid).because(error.into_inner()))
+}
+
+/// The place, with runc's words for what is wrong there where it has some.
+fn words(path: String) -> String {
+    let what = match path.strip_prefix("linux.memoryPolicy") {
+        None => return path,
+        Some(rest) if rest.starts_with(".flags") => "flag",
+        Some(".nodes") => "nodes",
+        Some(_) => "mode",
+    };
+    format!("{path}: invalid memory policy {what}")
+}
+
+fn lacks_page_size(spec: &Spec) -> bool {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let limits = resources.and_then(|resources| resources.hugepage_limits().as_deref()).unwrap_or_default();
+    limits.iter().any(|limit| limit.page_size().is_empty())
 }
 
 /// Takes `process` as it stands in a file of its own.
@@ -68,7 +86,16 @@ pub fn parse_process(mut process: Value) -> Result<Process, Error> {
 
 fn forgiven(json: &[u8]) -> Option<Spec> {
     let mut spec: Value = serde_json::from_slice(json).ok()?;
-    forgive(spec.get_mut("process")?);
+    if let Some(process) = spec.get_mut("process") {
+        forgive(process);
+    }
+    // Go's decoder does not care for case, and so other runtimes have taken this spelling for years.
+    let limits = spec.pointer_mut("/linux/resources/hugepageLimits").and_then(Value::as_array_mut);
+    for limit in limits.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if let Some(size) = limit.remove("pagesize") {
+            limit.entry("pageSize").or_insert(size);
+        }
+    }
     serde_json::from_value(spec).ok()
 }
 
@@ -87,10 +114,15 @@ fn forgive(process: &mut Value) {
             known
         });
     }
-    // oci-spec 0.10 derives this name from its own and puts one underscore too many into it.
+    // oci-spec 0.10 derives these names from its own, and not all come out as the specification has them.
     let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
-    for flag in flags.into_iter().flatten().filter(|flag| *flag == "SCHED_FLAG_DL_OVERRUN") {
-        *flag = "SCHED_FLAG_D_L_OVERRUN".into();
+    for flag in flags.into_iter().flatten() {
+        let own = match flag.as_str() {
+            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
+            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
+            _ => continue,
+        };
+        *flag = own.into();
     }
     // "If omitted or empty": and as everywhere in cpuset(7), spaces and doubled commas mean nothing.
     if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
@@ -133,9 +165,37 @@ mod tests {
     }
 
     #[test]
+    fn page_sizes_are_taken_in_either_spelling() {
+        for name in ["pageSize", "pagesize"] {
+            let json = format!(
+                r#"{{"ociVersion":"1.0.2","linux":{{"resources":{{"hugepageLimits":[{{"{name}":"2MB","limit":1}}]}}}}}}"#
+            );
+            let spec = parse(json.as_bytes()).unwrap();
+            let resources = spec.linux().as_ref().unwrap().resources().clone().unwrap();
+            assert_eq!(resources.hugepage_limits().as_ref().unwrap()[0].page_size(), "2MB", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_memory_policy_is_refused_in_the_words_of_other_runtimes() {
+        for (policy, wanted) in [
+            ("{}", "linux.memoryPolicy: invalid memory policy mode: missing field `mode`"),
+            (r#"{"mode":"LOCAL"}"#, "linux.memoryPolicy.mode: invalid memory policy mode: unknown variant"),
+            (
+                r#"{"mode":"MPOL_LOCAL","flags":["x"]}"#,
+                "linux.memoryPolicy.flags[0]: invalid memory policy flag: unknown variant",
+            ),
+        ] {
+            let json = format!(r#"{{"ociVersion":"1.0.2","linux":{{"memoryPolicy":{policy}}}}}"#);
+            let error = format!("{:#}", parse(json.as_bytes()).unwrap_err());
+            assert!(error.starts_with(wanted), "{error}");
+        }
+    }
+
+    #[test]
     fn words_that_the_types_lack_are_taken() {
         let json = br#"{"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"cwd":"/",
-            "scheduler":{"policy":"SCHED_DEADLINE","flags":["SCHED_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN"]},
+            "scheduler":{"policy":"SCHED_DEADLINE","flags":["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN"]},
             "execCPUAffinity":{"initial":"","final":" 0-1,, 3"}}}"#;
         let spec = parse(json).unwrap();
         let process = spec.process().as_ref().unwrap();
@@ -150,7 +210,7 @@ mod tests {
             ),
             (
                 "scheduler.flags",
-                "SCHED_RESET_ON_FORK SCHED_FLAG_RECLAIM SCHED_FLAG_DL_OVERRUN SCHED_FLAG_KEEP_POLICY \
+                "SCHED_FLAG_RESET_ON_FORK SCHED_FLAG_RECLAIM SCHED_FLAG_DL_OVERRUN SCHED_FLAG_KEEP_POLICY \
                  SCHED_FLAG_KEEP_PARAMS SCHED_FLAG_UTIL_CLAMP_MIN SCHED_FLAG_UTIL_CLAMP_MAX",
             ),
             ("ioPriority.class", "IOPRIO_CLASS_RT IOPRIO_CLASS_BE IOPRIO_CLASS_IDLE"),

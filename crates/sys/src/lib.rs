@@ -18,6 +18,7 @@ pub mod path;
 pub mod pidfd;
 pub mod process;
 pub mod pty;
+pub mod rtnetlink;
 pub mod seccomp;
 pub mod tty;
 pub mod wait;

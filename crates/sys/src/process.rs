@@ -137,19 +137,28 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     .map(drop)
 }
 
-/// close_range(2): closes every descriptor from `first` on but `kept`, whoever owns it: only for a process whose next
-/// deed is to wait and then execve(2).
-pub fn close_from_but(first: u32, kept: std::os::fd::BorrowedFd) -> io::Result<()> {
+/// close_range(2): closes every descriptor from `first` on but the two `kept`, whoever owns it: only for a process that
+/// uses nothing but those two and what stands below `first` until it executes another program.
+pub fn close_from_but(first: u32, kept: [std::os::fd::BorrowedFd; 2]) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    let kept = libc::c_uint::try_from(kept.as_raw_fd()).expect("a borrowed descriptor is not negative");
-    let close = |from: libc::c_uint, to: libc::c_uint| {
-        // SAFETY: three integers; the caller's contract is that nothing of what is closed is used again.
-        crate::check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }).map(drop)
+    let number = |fd: std::os::fd::BorrowedFd| {
+        libc::c_uint::try_from(fd.as_raw_fd()).expect("a borrowed descriptor is not negative")
     };
-    if kept > first {
-        close(first, kept - 1)?;
+    let mut kept = kept.map(number);
+    kept.sort_unstable();
+    let mut from = first;
+    for kept in kept.into_iter().filter(|kept| *kept >= first) {
+        if kept > from {
+            close_range(from, kept - 1)?;
+        }
+        from = kept + 1;
     }
-    close(first.max(kept + 1), libc::c_uint::MAX)
+    close_range(from, libc::c_uint::MAX)
+}
+
+fn close_range(from: libc::c_uint, to: libc::c_uint) -> io::Result<()> {
+    // SAFETY: three integers; the contract of the one caller is that nothing of what is closed is used again.
+    crate::check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) }).map(drop)
 }
 
 /// Ends the process with status 128 + N on signals that end a process by default and are meant to be sent by others.
@@ -335,12 +344,28 @@ pub fn execve(path: &CStr, args: &Strings, env: &mut Strings, extra: Option<&CSt
 }
 
 /// faccessat2(2) with the effective ids: whether `path` may be executed by this process.
+///
+/// Where a seccomp filter is older than that call, faccessat(2), which asks for the real ids. Where it knows neither:
+/// yes, and execve(2) decides.
 pub fn may_execute(path: &CStr) -> io::Result<()> {
+    let refused = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM));
     // SAFETY: `path` is NUL-terminated and outlives the call.
-    crate::check(unsafe {
+    let asked = crate::check(unsafe {
         libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS)
-    })
-    .map(drop)
+    });
+    let asked = match asked {
+        Err(e) if refused(&e) => {
+            // SAFETY: as above.
+            crate::check(unsafe {
+                libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::X_OK)
+            })
+        }
+        other => other,
+    };
+    match asked {
+        Err(e) if refused(&e) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Switches the loopback interface of this network namespace on.

@@ -11,6 +11,7 @@ use harness::canary::Canary;
 use harness::host::Need::{Path as File, Program, Root};
 use harness::image::{busybox_layout, sha256};
 use harness::leaks::{Snapshot, assert_none_since};
+use harness::stage::Stage;
 use harness::world::{World, binary, fails, ok, say};
 use harness::{Case, cases};
 use serde_json::json;
@@ -209,20 +210,43 @@ fn no_inheritable_and_no_ambient_capabilities() {
 
 fn no_descriptor_of_the_host_leaks() {
     // CVE-2024-21626 (RT-10): a working directory or a program behind a leaked descriptor.
-    for fd in 3..13 {
-        for (what, cwd, program) in [
-            ("cwd", format!("/proc/self/fd/{fd}"), "/bin/pwd".to_owned()),
-            ("cwd by link", "/w".to_owned(), "/bin/pwd".to_owned()),
-            ("program", "/".to_owned(), format!("/proc/self/fd/{fd}/../../../bin/sh")),
+    let climb = "../../../../../../../../../../../..";
+    // A program of the host that needs no other file of the host's.
+    let escape = World::new();
+    let program = escape.path().join("busybox");
+    fs::copy("/bin/busybox", &program).expect("a copy");
+    let program = |fd: u32| format!("/proc/self/fd/{fd}/{climb}{}", program.display());
+    for fd in 3..20 {
+        for (what, cwd, args) in [
+            ("cwd", format!("/proc/self/fd/{fd}"), json!(["/bin/pwd"])),
+            ("cwd by link", "/w".to_owned(), json!(["/bin/pwd"])),
+            (
+                "the container's program",
+                "/".to_owned(),
+                json!([format!("/proc/self/fd/{fd}/{climb}/bin/true")]),
+            ),
+            ("the host's program", "/".to_owned(), json!([program(fd), "true"])),
         ] {
             let bundle = Bundle::new("", |config, _| {
                 config["process"]["cwd"] = json!(cwd);
-                config["process"]["args"] = json!([program]);
+                config["process"]["args"] = args;
             });
             symlink(format!("/proc/self/fd/{fd}"), bundle.rootfs().join("w")).expect("writable");
             let said = bundle.run("hostile");
             assert_ne!(said.code, 0, "{what} {fd}: it ran: {}", said.out);
         }
+    }
+    let bundle = Stage::running("box", |_, _| ());
+    let exec = |cwd: &str, command: &[&str]| {
+        let mut exec = bundle.world.runtime();
+        say(exec.args(["exec", "--cwd", cwd, "box"]).args(command).stdin(Stdio::null()))
+    };
+    for fd in 3..20 {
+        let said = exec("/", &[&program(fd), "true"]);
+        assert_ne!(said.code, 0, "exec of the host's program {fd}: it ran: {}", said.out);
+        // The container's own root may be among them.
+        let said = exec(&format!("/proc/self/fd/{fd}"), &["pwd"]);
+        assert!(said.code != 0 || said.out == "/\n", "exec in {fd}: {}", said.out);
     }
     let bundle = Bundle::new("for f in /proc/self/fd/*; do readlink $f; done", |_, _| ());
     let said = bundle.run("fds");

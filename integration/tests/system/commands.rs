@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use harness::host::Need::{Path as FileNeed, Root};
 use harness::leaks::{Snapshot, assert_none_since};
-use harness::stage::{Stage, create, delete, is_alive, quiet, state};
+use harness::stage::{Stage, create, delete, is_alive, quiet, state, until};
 use harness::world::{binary, fails, ok, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};
@@ -19,8 +19,10 @@ pub(crate) const CASES: &[Case] = cases!("commands":
     exec_fails_with_255 [Root, BUSYBOX],
     exec_in_a_sub_cgroup [Root, BUSYBOX, FileNeed("/sys/fs/cgroup/pids")],
     errors_go_to_the_log_in_its_format [Root, BUSYBOX],
+    warnings_are_logged_without_being_asked_for [Root, BUSYBOX],
+    a_program_that_cannot_be_executed_says_so_itself [Root, BUSYBOX],
     list_and_ps_know_the_containers [Root, BUSYBOX],
-    what_is_missing_is_said [Root, BUSYBOX],
+    what_is_wrong_is_said [Root, BUSYBOX],
 );
 
 fn exec_changes_what_its_flags_say() {
@@ -174,6 +176,45 @@ fn errors_go_to_the_log_in_its_format() {
     assert!(text.contains("level=debug msg=") && text.contains("pivot"), "{text}");
 }
 
+fn warnings_are_logged_without_being_asked_for() {
+    let bundle = Stage::new("grep CapAmb /proc/self/status", |config, _| {
+        config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
+        config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL", "CAP_CHOWN"]);
+    });
+    let said = bundle.run("warned");
+    assert_eq!((said.code, said.out.as_str()), (0, "CapAmb:\t0000000000000020\n"), "{}", said.err);
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    assert!(
+        said.err.contains("level=warning msg=\"can't raise ambient capability CAP_CHOWN: "),
+        "{}",
+        said.err
+    );
+}
+
+fn a_program_that_cannot_be_executed_says_so_itself() {
+    let bundle = Stage::new("", |config, _| config["process"]["args"] = json!(["/tmp/script"]));
+    let script = bundle.rootfs().join("tmp/script");
+    fs::write(&script, "#!/no/such/interpreter\n").expect("writable");
+    ok(Command::new("chmod").arg("755").arg(&script));
+    // The container was set up, so it ran and ended as runc's does.
+    let wanted = "exec /tmp/script: no such file or directory\n";
+    let before = Snapshot::take();
+    let said = bundle.run("unexecuted");
+    assert_eq!((said.code, said.err.as_str()), (255, wanted));
+    assert_none_since(&before);
+    // Started later, it is the process that says it, to whoever reads its output.
+    let log = bundle.world.path().join("stderr");
+    let mut create = bundle.world.runtime();
+    create.arg("create").arg("--bundle").arg(&bundle.dir).arg("unexecuted");
+    create.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log).expect("writable"));
+    assert!(create.status().expect("it runs").success());
+    quiet(bundle.world.runtime().args(["start", "unexecuted"]));
+    until("its end", || state(&bundle, "unexecuted")["status"] == "stopped");
+    assert_eq!(fs::read_to_string(&log).expect("readable"), wanted);
+    delete(&bundle, "unexecuted");
+    assert_none_since(&before);
+}
+
 fn list_and_ps_know_the_containers() {
     // Two containers can't share a cgroup: each is in that of its id, which nobody else has.
     let [one, two] = ["one", "two"].map(|name| format!("{name}-{}", std::process::id()));
@@ -212,12 +253,9 @@ fn list_and_ps_know_the_containers() {
     );
 }
 
-fn what_is_missing_is_said() {
+fn what_is_wrong_is_said() {
     let bundle = Stage::new("exit 0", |_, _| ());
     let before = Snapshot::take();
-    for command in ["events", "update"] {
-        fails(bundle.world.runtime().args([command, "x"]), 1, &[command, "yet"]);
-    }
     fails(bundle.world.runtime().args(["frobnicate", "x"]), 3, &["No help topic for 'frobnicate'"]);
     fails(
         bundle.world.runtime().args(["create", "--frob", "x"]),

@@ -11,20 +11,31 @@ mod container_fields;
 mod containers;
 mod crash;
 mod demo;
+mod events;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
+mod limits;
 mod merged_root;
 mod mount_fields;
+mod mounts;
 mod net_devices;
+mod network;
 mod process_fields;
+mod processes;
 mod resources;
+mod rootless;
 mod run;
+mod stress;
+mod systemd;
+mod unified;
+mod update;
 
 fn main() {
     let cases = [
         demo::CASES,
         run::CASES,
+        network::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,
@@ -32,12 +43,19 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        systemd::CASES,
+        unified::CASES,
+        rootless::CASES,
         checkpoint::CASES,
         command_line::CASES,
         process_fields::CASES,
         container_fields::CASES,
         mount_fields::CASES,
         net_devices::CASES,
+        limits::CASES,
+        update::CASES,
+        events::CASES,
+        processes::CASES,
         clients::CASES,
         clients::podman::CASES,
         clients::docker::CASES,
@@ -46,7 +64,9 @@ fn main() {
         attacks::CASES,
         hostile_images::CASES,
         merged_root::CASES,
+        mounts::CASES,
         crash::CASES,
+        stress::CASES,
     ];
     harness::main(cases.into_iter().flatten(), harness::registry::stop);
 }

@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = cases!("resources":
     device_rules_hold_in_v1 [Root, BUSYBOX, V1_DEVICES, FileNeed("/dev/fuse")],
     device_rules_hold_in_v2 [Root, BUSYBOX, Cgroup2, Program("unshare"), FileNeed("/dev/fuse")],
     a_limit_without_a_controller_is_refused [Root, BUSYBOX, HYBRID, Program("unshare")],
+    what_a_hierarchy_has_no_file_for_is_refused [Root, BUSYBOX, HYBRID, Program("unshare")],
     v1_cgroups_in_use_or_frozen_are_refused [Root, BUSYBOX, HYBRID],
     v2_cgroups_in_use_or_frozen_are_refused [Root, BUSYBOX, Cgroup2, Program("unshare")],
     cgroups_below_are_removed_with_the_container [Root, BUSYBOX],
@@ -34,6 +35,7 @@ pub(crate) const CASES: &[Case] = cases!("resources":
     the_kernel_decides_as_the_profile_says [Root, BUSYBOX, FileNeed("/usr/bin/perl")],
     the_kernel_decides_as_under_runc [Root, BUSYBOX, FileNeed("/usr/bin/perl"), Program("runc")],
     a_killing_profile_kills [Root, BUSYBOX],
+    a_profile_without_new_calls_does_not_hinder_the_runtime [Root, BUSYBOX],
     two_notifications_reach_their_listener [Root, BUSYBOX, FileNeed("/usr/bin/perl"), Program("python3")],
 );
 
@@ -53,7 +55,10 @@ impl Stage {
         let cgroup = format!("rcr-resources-{}-{number}", std::process::id());
         let bundle = Bundle::new(script, |config, dir| {
             config["linux"]["cgroupsPath"] = json!(format!("/{cgroup}"));
-            config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "cgroup"}));
+            // There already where v2 is all there is.
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+            namespaces.retain(|n| n["type"] != "cgroup");
+            namespaces.push(json!({"type": "cgroup"}));
             adjust(config, dir);
         });
         Stage { bundle, cgroup, v2 }
@@ -268,6 +273,37 @@ fn a_limit_without_a_controller_is_refused() {
     }
 }
 
+fn what_a_hierarchy_has_no_file_for_is_refused() {
+    for (v2, resources, words) in [
+        (
+            true,
+            json!({"cpu": {"realtimeRuntime": 1000}}),
+            "cpu.realtimeRuntime: cgroup v2 has no realtime limits",
+        ),
+        (true, json!({"network": {"classID": 7}}), "network.classID: cgroup v2 has no net_cls controller"),
+        (
+            true,
+            json!({"network": {"priorities": [{"name": "lo", "priority": 1}]}}),
+            "network.priorities: cgroup v2 has no net_prio controller",
+        ),
+        (true, json!({"blockIO": {"leafWeight": 10}}), "blockIO.leafWeight: cgroup v2 has no leaf weights"),
+        (false, json!({"unified": {"memory.high": "1"}}), "unified: cannot use unified on cgroup v1"),
+    ] {
+        let stage = Stage::new("true", v2, |config, _| config["linux"]["resources"] = resources.clone());
+        let said = stage.run();
+        assert_eq!(said.code, 1, "{resources}: {}", said.out);
+        assert!(said.err.contains(&format!("linux.resources.{words}")), "{}", said.err);
+        assert_eq!(stage.cgroups(), Vec::<PathBuf>::new());
+    }
+    // What runc leaves out in silence there is left out here too.
+    for resources in [json!({"memory": {"swappiness": 10}}), json!({"memory": {"disableOOMKiller": true}})] {
+        let stage =
+            Stage::new("echo ran", true, |config, _| config["linux"]["resources"] = resources.clone());
+        let said = stage.run();
+        assert_eq!(said.out, "ran\n", "{resources}: {}", said.err);
+    }
+}
+
 fn v1_cgroups_in_use_or_frozen_are_refused() {
     let stage = Stage::new("true", false, |_, _| ());
     refused_in_use(&stage);
@@ -431,6 +467,46 @@ fn the_kernel_decides_as_under_runc() {
     let host = std::fs::read_to_string("/proc/self/status").expect("readable");
     let speculation = host.lines().find(|l| l.starts_with("Speculation_Store_Bypass")).expect("a line");
     assert!(ours.out.lines().any(|l| l == speculation), "{}", ours.out);
+}
+
+fn a_profile_without_new_calls_does_not_hinder_the_runtime() {
+    // Calls that came after Linux 4.18, with the errors of old profiles (docker's default) and of new ones.
+    let calls = [
+        "close_range",
+        "faccessat2",
+        "openat2",
+        "fsopen",
+        "fsmount",
+        "move_mount",
+        "mount_setattr",
+        "clone3",
+    ];
+    for (errno, no_new_privileges) in [(1, false), (1, true), (38, false), (38, true)] {
+        let stage = Stage::new("echo ran; sleep 1000", false, |config, _| {
+            config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+            config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{ "names": calls, "action": "SCMP_ACT_ERRNO", "errnoRet": errno }],
+            });
+        });
+        let what = format!("errno {errno}, noNewPrivileges {no_new_privileges}");
+        stage.start();
+        let pid = stage.state()["pid"].to_string();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        assert!(status.contains("Seccomp:\t2"), "{what}: {status}");
+        let said = stage.exec("echo ran too");
+        assert_eq!((said.code, said.out.as_str()), (0, "ran too\n"), "{what}: {}", said.err);
+        quiet(stage.runtime().args(["delete", "--force", "box"]));
+        // What waits for its start has the FIFO open and nothing else of the runtime's.
+        quiet(stage.runtime().arg("create").arg("--bundle").arg(&stage.bundle.dir).arg("box"));
+        let fds = fs::read_dir(format!("/proc/{}/fd", stage.state()["pid"])).expect("it lives").flatten();
+        let mut open: Vec<String> =
+            fds.filter_map(|fd| fs::read_link(fd.path()).ok()).map(|to| to.display().to_string()).collect();
+        open.retain(|to| !to.ends_with("/dev/null") && !to.ends_with("/null"));
+        assert!(open.len() == 1 && open[0].contains("fifo"), "{what}: {open:?}");
+        quiet(stage.runtime().args(["delete", "--force", "box"]));
+    }
 }
 
 fn a_killing_profile_kills() {

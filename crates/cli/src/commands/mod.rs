@@ -4,6 +4,8 @@ pub(crate) mod bundle;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod network;
+pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod rm;
@@ -33,6 +35,8 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::Rm(rm) => rm.execute(engine),
         Command::Inspect(inspect) => inspect.execute(engine),
         Command::Bundle(bundle) => bundle.execute(engine),
+        Command::Network(network) => network.execute(engine),
+        Command::Port(port) => port.execute(engine),
         Command::System(system) => system.execute(engine),
         Command::Info(info) => info.execute(engine),
         Command::Version(version) => version.execute(),

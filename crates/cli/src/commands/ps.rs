@@ -158,7 +158,7 @@ fn holds(container: &ContainerSummary, key: &str, value: &str, bounds: &Bounds) 
                 || (id.len() >= 4 && container.image_id.hex().starts_with(id))
         }
         "label" => filter::has_label(&container.labels, value),
-        "network" => container.network.to_string() == value,
+        "network" => container.network.to_string().split(',').any(|name| name == value),
         "volume" => container.mounts.iter().any(|mount| mount == value),
         "before" => bounds.before.is_some_and(|bound| container.created < bound),
         "since" => bounds.since.is_some_and(|bound| container.created > bound),
@@ -182,7 +182,7 @@ fn fields(container: &ContainerSummary, now: i64, full: bool) -> Map<String, Val
         "RunningFor": human::ago(Some(container.created), now),
         "State": state(container.status),
         "Status": status(container, now),
-        "Ports": "",
+        "Ports": container.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         "Names": container.name,
         "Labels": label_list(&container.labels),
         "Mounts": mounts.join(","),
@@ -212,6 +212,7 @@ mod tests {
             status,
             pid: None,
             network: engine::NetworkMode::None,
+            ports: Vec::new(),
             mounts: vec!["/srv/some/long/path".to_owned(), "cache".to_owned()],
             labels: vec![("a".into(), "1".into())],
         }

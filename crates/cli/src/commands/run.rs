@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ValueEnum};
 use engine::{
-    Engine, Hostname, NetworkMode, Platform, PullPolicy, RunOptions, Source, Tmpfs, Ulimit, Volume,
+    Engine, Hostname, NetworkMode, Platform, PortRequest, PullPolicy, RunOptions, Source, Tmpfs, Ulimit,
+    Volume,
 };
 
 use crate::error::Error;
@@ -59,9 +60,12 @@ pub(crate) struct Run {
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
-    /// Network: none or host
-    #[arg(long, alias = "net", value_name = "NETWORK", default_value_t = NetworkMode::None)]
-    network: NetworkMode,
+    /// Network: none, host, bridge, or NAME[:ip=ADDRESS,alias=NAME,mac=ADDRESS] of a network; several may be joined
+    #[arg(long, alias = "net", value_name = "NETWORK")]
+    network: Vec<NetworkMode>,
+    /// Pass a port of the host on to the container, for instance 8080:80 or 127.0.0.1:53:53/udp
+    #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/PROTOCOL]")]
+    publish: Vec<PortRequest>,
     /// Add a capability, or ALL
     #[arg(long, value_name = "CAP")]
     cap_add: Vec<String>,
@@ -164,7 +168,9 @@ impl Run {
             hostname: self.hostname,
             entrypoint: self.entrypoint,
             read_only: self.read_only,
-            network: self.network,
+            network: NetworkMode::merge(self.network)
+                .map_err(|why| Error::Usage(format!("--network: {why}")))?,
+            ports: self.publish,
             cap_add: self.cap_add,
             cap_drop: self.cap_drop,
             privileged: self.privileged,
@@ -248,6 +254,8 @@ mod tests {
             "--read-only",
             "--net",
             "host",
+            "-p8080:80",
+            "--publish=127.0.0.1:53:53/udp",
             "--cap-add",
             "NET_ADMIN",
             "--cap-drop=ALL",
@@ -286,6 +294,7 @@ mod tests {
         assert_eq!(run.entrypoint.as_deref(), Some(""));
         assert!(run.read_only && run.privileged && run.init && !run.rm && !run.tty && !run.interactive);
         assert_eq!(run.network, NetworkMode::Host);
+        assert_eq!(run.ports.len(), 2);
         assert_eq!((run.cap_add, run.cap_drop), (vec!["NET_ADMIN".to_owned()], vec!["ALL".to_owned()]));
         assert_eq!(
             (run.memory, run.nano_cpus, run.pids_limit),
@@ -339,7 +348,9 @@ mod tests {
             (&["-e", "=x", "x"], &["--env", "KEY=VALUE"]),
             (&["-w", "rel", "x"], &["--workdir", "rel", "absolute"]),
             (&["-h", "a b", "x"], &["--hostname", "a b"]),
-            (&["--network", "bridge0", "x"], &["--network", "bridge0", "none or host"]),
+            (&["--network", "a:ip=x", "x"], &["--network", "a:ip=x", "address"]),
+            (&["--network", "a", "--network", "host", "x"], &["--network", "combined"]),
+            (&["-p", "99999:80", "x"], &["--publish", "99999:80", "1 to 65535"]),
             (&["--pull", "sometimes", "x"], &["--pull", "sometimes", "always, missing, never"]),
             (&["--platform", "linux", "x"], &["--platform", "linux/arm64"]),
             (&["--pids-limit", "few", "x"], &["--pids-limit", "few"]),

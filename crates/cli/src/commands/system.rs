@@ -16,7 +16,7 @@ pub(crate) enum System {
     Prune(Prune),
 }
 
-/// Remove containers that do not run, images without a name, and what no image needs
+/// Remove containers that do not run, networks without any, images without a name, and what no image needs
 #[derive(Debug, clap::Args)]
 pub(crate) struct Prune {
     /// Remove also images with a name that no container uses
@@ -57,6 +57,9 @@ impl Prune {
         if !pruned.containers.is_empty() {
             text += &format!("Deleted Containers:\n{}\n\n", pruned.containers.join("\n"));
         }
+        if !pruned.networks.is_empty() {
+            text += &format!("Deleted Networks:\n{}\n\n", pruned.networks.join("\n"));
+        }
         if !pruned.images.is_empty() {
             text += &format!("Deleted Images:\n{}\n", rmi::told(&pruned.images));
         }
@@ -71,7 +74,9 @@ impl Prune {
             ));
         }
         let images = if self.all { "all images that no container uses" } else { "all images without a name" };
-        let question = format!("This removes all containers that do not run and {images}. Continue? [y/N] ");
+        let question = format!(
+            "This removes all containers that do not run, all networks without any, and {images}. Continue? [y/N] "
+        );
         io::stderr().write_all(question.as_bytes()).map_err(Error::Output)?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer).map_err(Error::Output)?;

@@ -5,7 +5,7 @@ use super::{CgroupPath, Hierarchies, Mode, Version};
 use crate::{Error, ErrorKind};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::unistd::{AccessFlags, Pid, Uid, faccessat, fchownat};
+use nix::unistd::{AccessFlags, Pid, faccessat};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -233,31 +233,6 @@ impl Cgroup {
                 return Err(
                     Error::new(format!("error adding pid {pid} to cgroups: write {place:?}")).because(e)
                 );
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives the v2 directory to a user who shall manage what is below it: the directory and the files that the kernel
-    /// lists for that (cgroups(7), "Cgroup delegation: /sys/kernel/cgroup/delegate").
-    ///
-    /// # Errors
-    /// The file whose owner can't be changed.
-    pub fn give_to(&self, uid: u32) -> Result<(), Error> {
-        let Some(dir) = self.unified() else { return Ok(()) };
-        let fail = |file: &str, e: Errno| {
-            Error::new(format!("give {:?} to user {uid}", dir.path.join(file))).because(io::Error::from(e))
-        };
-        let own = |file: &str, flags| fchownat(&dir.fd, file, Some(Uid::from_raw(uid)), None, flags);
-        own("", AtFlags::AT_EMPTY_PATH).map_err(|e| fail("", e))?;
-        let files = fs::read_to_string("/sys/kernel/cgroup/delegate");
-        let files =
-            files.unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads".to_owned());
-        for file in files.lines() {
-            match own(file, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                // Of a controller that is not on.
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(e) => return Err(fail(file, e)),
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use super::{Cgroup, Missing, Setting, Version, devices_v1, devices_v2, settings}
 use crate::devices::Rule;
 use crate::{Error, ErrorKind};
 use nix::errno::Errno;
+use nix::unistd::geteuid;
 use oci::runtime::LinuxResources;
 use std::collections::BTreeSet;
 use std::io;
@@ -59,8 +60,9 @@ impl Cgroup {
         };
         // Both kernel interfaces are for the initial user namespace's root alone. What a rootless container could
         // do to a device, its user can do without it.
+        let rootless = || self.tolerate || !geteuid().is_root() || in_user_namespace();
         match result {
-            Err(e) if e.what() != ErrorKind::Invalid && (self.tolerate || in_user_namespace()) => Ok(()),
+            Err(e) if e.what() != ErrorKind::Invalid && rootless() => Ok(()),
             result => result,
         }
     }
@@ -101,7 +103,7 @@ impl Cgroup {
             && e.kind() == io::ErrorKind::NotFound
             && dir.lacks(&setting.controller)
         {
-            return Err(unavailable(&setting.controller));
+            return Err(dir.threaded().unwrap_or_else(|| unavailable(&setting.controller)));
         }
         Ok(result)
     }
@@ -210,6 +212,17 @@ impl Dir {
             self.path.ancestors().skip(1).take_while(|p| p.starts_with(mountpoint)).collect();
         above.reverse();
         above
+    }
+
+    /// Why this v2 directory can't have the controllers of whole processes (cgroups(7), "Thread mode"), if that is so.
+    fn threaded(&self) -> Option<Error> {
+        let kind = self.read("cgroup.type").ok().filter(|kind| kind.contains("threaded"))?;
+        Some(Error::new(format!(
+            "cannot enter cgroupv2 {:?} with domain controllers -- it is in {} mode, because there are processes in {:?}",
+            self.path,
+            kind.trim(),
+            self.path.parent().unwrap_or(&self.path)
+        )))
     }
 
     /// Whether this v2 directory is without `controller`; its core files (`cgroup.*`) are always there.

@@ -5,6 +5,7 @@
 //! [`crate::devices`]; mounting cgroups *inside* the container is the plan's.
 
 mod change;
+mod delegate;
 mod devices_v1;
 mod devices_v2;
 mod dir;
@@ -21,6 +22,7 @@ mod stats;
 mod v1;
 mod v2;
 
+pub(crate) use delegate::owner;
 pub(crate) use devices_v1::Policy;
 pub use group::Cgroup;
 pub use hierarchy::{Hierarchies, Hierarchy, Mode, Version};

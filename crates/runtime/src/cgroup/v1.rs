@@ -7,7 +7,7 @@ use oci::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResou
 /// See [`super::settings`].
 pub(super) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
     if resources.unified().as_ref().is_some_and(|u| !u.is_empty()) {
-        return Err(invalid("unified", "cannot use unified on cgroup v1"));
+        return Err(invalid("unified", "invalid configuration: cannot use unified on cgroup v1"));
     }
     let mut out = Vec::new();
     if let Some(cpu) = resources.cpu() {

@@ -13,17 +13,18 @@ use sys::mount as api;
 use super::Child;
 use super::fail::{At, Doing, Fail};
 use super::target::{self, open_parent};
-use crate::plan::{Device, Source, Terminal};
+use crate::plan::{Device, Terminal};
 
 /// linux/magic.h; nix has it only for some libcs.
 const DEVPTS_SUPER_MAGIC: FsType = FsType(0x1cd1);
 
 impl Child<'_> {
     /// What is there already is left alone, as all runtimes do: an image brings its own nodes.
-    pub(super) fn device(&mut self, device: &Device) -> Result<(), Fail> {
+    pub(super) fn device(&mut self, at: usize, device: &Device) -> Result<(), Fail> {
         let (dir, name) = open_parent(self.root()?, &device.path)?;
         if let Some(source) = &device.bind {
-            return self.bind_device(dir.as_fd(), name, source);
+            let tree = self.open_source(at, source, false)?;
+            return attach_device(dir.as_fd(), name, tree.as_fd());
         }
         let kind = SFlag::from_bits_truncate(device.mode & SFlag::S_IFMT.bits());
         let mode = Mode::from_bits_truncate(device.mode & 0o7777);
@@ -32,8 +33,8 @@ impl Child<'_> {
             Err(Errno::EEXIST) => return Ok(()),
             // No CAP_MKNOD, or a nested user namespace.
             Err(Errno::EPERM) => {
-                let path = device.path.as_c_str();
-                return self.bind_device_path(dir.as_fd(), name, path);
+                let tree = api::open_tree_clone(AT_FDCWD, &device.path, false).at(Doing::OpenSource)?;
+                return attach_device(dir.as_fd(), name, tree.as_fd());
             }
             other => other.at(Doing::Call)?,
         }
@@ -43,21 +44,6 @@ impl Child<'_> {
                 .at(Doing::ChangeOwner)?;
         }
         Ok(())
-    }
-
-    fn bind_device(&mut self, dir: BorrowedFd, name: &CStr, source: &Source) -> Result<(), Fail> {
-        match source {
-            Source::Path(path) | Source::Either(path, _) => self.bind_device_path(dir, name, path),
-            Source::Opened(slot, _) => {
-                let tree = self.take(*slot)?;
-                attach_device(dir, name, tree.as_fd())
-            }
-        }
-    }
-
-    fn bind_device_path(&self, dir: BorrowedFd, name: &CStr, path: &CStr) -> Result<(), Fail> {
-        let tree = api::open_tree_clone(AT_FDCWD, path, false).at(Doing::OpenSource)?;
-        attach_device(dir, name, tree.as_fd())
     }
 
     pub(super) fn link(&self, to: &CStr, at: &CStr, replace: bool) -> Result<(), Fail> {
@@ -113,7 +99,7 @@ impl Child<'_> {
             let place = open_file(dir.as_fd(), name).at(Doing::MakeConsole)?;
             api::move_mount(tree.as_fd(), place.as_fd()).at(Doing::MakeConsole)?;
         }
-        self.send_fd(step, master.as_fd())?;
+        self.send_fd(step, master.as_fd(), Doing::SendTerminal)?;
         sys::pty::set_controlling(peer.as_fd()).at(Doing::ControlTerminal)?;
         self.standard_streams([Some(peer.as_fd()); 3])
     }

@@ -23,7 +23,7 @@ use nix::sys::stat::Mode;
 use sys::clone::{Options, clone3, setns, unshare};
 use sys::process::Strings;
 
-use crate::plan::{Barrier, Plan, Step};
+use crate::plan::{Barrier, Plan, Slot, Step};
 use crate::seccomp::Filter;
 use fail::{At, Doing, Fail, LOG_MAX, Message};
 
@@ -141,6 +141,7 @@ impl<'a> Child<'a> {
     fn step(&mut self, at: usize, step: &Step) -> Result<(), Fail> {
         match step {
             Step::Barrier(barrier) => self.barrier(at, *barrier),
+            Step::TakeTrees(slots) => self.take_trees(slots),
             Step::Undumpable => sys::process::set_undumpable().at(Doing::Call),
             Step::JoinCgroups => self.join_cgroups(),
             Step::Session => nix::unistd::setsid().map(drop).at(Doing::Call),
@@ -167,9 +168,9 @@ impl<'a> Child<'a> {
             Step::Root(root) => self.attach_root(root),
             Step::MountPoint(place) => target::open_target(self.root()?, place, true).map(drop),
             Step::Mount(mount) => self.mount(mount),
-            Step::Bind(bind) => self.bind(bind),
+            Step::Bind(bind) => self.bind(at, bind),
             Step::Remount(mount) => self.remount(mount),
-            Step::Device(device) => self.device(device),
+            Step::Device(device) => self.device(at, device),
             Step::Link { to, at, replace } => self.link(to, at, *replace),
             Step::PivotRoot { shared } => self.pivot(*shared),
             Step::MoveRoot { cover } => self.move_root(cover),
@@ -205,6 +206,7 @@ impl<'a> Child<'a> {
             }
             Step::Seccomp => self.load_seccomp(at),
             Step::CloseOnExec(first) => sys::process::close_on_exec_from(*first).at(Doing::Call),
+            Step::Close(first) => self.close_rest(*first),
             Step::Keep => self.keep(),
             Step::StdioOwner(uid) => self.own_streams(*uid),
             Step::Home(uid) => self.look_up_home(*uid),
@@ -220,9 +222,18 @@ impl<'a> Child<'a> {
             Step::Ambient(raise) => self.set_ambient(*raise),
             Step::DeathSignal(signal) => sys::process::set_parent_death_signal(*signal).at(Doing::Call),
             Step::Find(candidates) => self.find(candidates),
-            Step::AwaitStart(kept) => self.await_start(at, *kept),
+            Step::AwaitStart => self.await_start(at),
             Step::Exec => self.exec(),
         }
+    }
+
+    /// The parent sends them without being asked.
+    fn take_trees(&mut self, slots: &[Slot]) -> Result<(), Fail> {
+        for slot in slots {
+            let tree = self.wait_for_fd()?;
+            *self.files.slots.get_mut(*slot).ok_or(Fail::new(Doing::OpenSource, Errno::EBADF))? = Some(tree);
+        }
+        Ok(())
     }
 
     /// Takes a descriptor that the parent opened; it is closed after use.
@@ -264,15 +275,24 @@ impl<'a> Child<'a> {
         self.tell(Message { step, doing: Doing::Reached, value })
     }
 
-    fn barrier(&self, at: usize, _: Barrier) -> Result<(), Fail> {
-        self.reached(at, 0)?;
+    fn barrier(&self, at: usize, barrier: Barrier) -> Result<(), Fail> {
+        // The parent does these two as soon as there is a process, and answers without being asked.
+        if !matches!(barrier, Barrier::IdMap | Barrier::Cgroup) {
+            self.reached(at, 0)?;
+        }
         self.wait()
     }
 
-    fn send_fd(&self, at: usize, fd: BorrowedFd) -> Result<(), Fail> {
-        let step = u16::try_from(at).map_err(|_| Fail::new(Doing::SendTerminal, Errno::EOVERFLOW))?;
+    fn send_fd(&self, at: usize, fd: BorrowedFd, doing: Doing) -> Result<(), Fail> {
+        let step = u16::try_from(at).map_err(|_| Fail::new(doing, Errno::EOVERFLOW))?;
         let message = Message { step, doing: Doing::Reached, value: 0 };
-        sys::message::send(self.sync, &message.to_bytes(), Some(fd)).at(Doing::SendTerminal)
+        sys::message::send(self.sync, &message.to_bytes(), Some(fd)).at(doing)
+    }
+
+    /// The parent's answer, with the descriptor that comes with it.
+    fn wait_for_fd(&self) -> Result<OwnedFd, Fail> {
+        let (_, fd) = sys::message::receive(self.sync, &mut [0u8; 1]).at(Doing::ParentGone)?;
+        fd.ok_or(Fail::new(Doing::ParentGone, Errno::EPIPE))
     }
 
     /// A thread that writes 0 to a `tasks` file moves itself, which takes no lock of all processes; a parent that moves
@@ -303,15 +323,27 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    /// Waits for the byte that start writes. An exec, or a process that shares the pid namespace, may look at what this
-    /// one has open meanwhile: nothing but the FIFO and what the program gets. It is the init of a pid namespace, which
-    /// signals without a handler do not reach, and shall end when asked to nevertheless.
-    fn await_start(&mut self, at: usize, kept: u32) -> Result<(), Fail> {
+    /// Closes what the program does not get, before the filter is loaded, which may not know close_range(2). Execve would
+    /// close it too late: after it opened the program, whose path `/proc/self/fd/5/../../bin/sh` must not lead out of the
+    /// container (CVE-2024-21626). And an exec, or a process that shares the pid namespace, may look at what a process
+    /// that waits for its start has open.
+    fn close_rest(&mut self, first: u32) -> Result<(), Fail> {
+        let fifo = self.files.fifo.as_ref().map_or(self.sync, AsFd::as_fd);
+        sys::process::close_from_but(first, [fifo, self.sync]).at(Doing::Call)?;
+        for closed in [&mut self.root, &mut self.proc, &mut self.null, &mut self.mask] {
+            std::mem::forget(closed.take());
+        }
+        Ok(())
+    }
+
+    /// Waits for the byte that start writes, with nothing open but the FIFO and what the program gets. It is the init of
+    /// a pid namespace, which signals without a handler do not reach, and shall end when asked to nevertheless.
+    fn await_start(&mut self, at: usize) -> Result<(), Fail> {
         let fifo = self.files.fifo.as_ref().ok_or(Fail::new(Doing::Call, Errno::EBADF))?;
         sys::process::exit_on_signals().at(Doing::Call)?;
         self.reached(at, 0)?;
         self.started = true;
-        sys::process::close_from_but(kept, fifo.as_fd()).at(Doing::Call)?;
+        nix::unistd::close(self.sync.as_raw_fd()).at(Doing::Call)?;
         let mut byte = [0u8; 1];
         loop {
             match nix::unistd::read(fifo, &mut byte) {
@@ -322,25 +354,44 @@ impl<'a> Child<'a> {
         }
     }
 
-    fn exec(&mut self) -> Result<(), Fail> {
+    /// The one that was found.
+    fn program(&self) -> Option<&'a CStr> {
         let candidates = self.steps.iter().find_map(|step| match step {
             Step::Find(candidates) => Some(candidates),
             _ => None,
         });
-        let path =
-            candidates.and_then(|c| c.get(self.program)).ok_or(Fail::new(Doing::Call, Errno::ENOENT))?;
+        candidates.and_then(|candidates| candidates.get(self.program)).map(CString::as_c_str)
+    }
+
+    fn exec(&mut self) -> Result<(), Fail> {
+        let path = self.program().ok_or(Fail::new(Doing::Call, Errno::ENOENT))?;
         let home = self.home.as_ref().and_then(|home| CStr::from_bytes_until_nul(home).ok());
         Err(sys::process::execve(path, &self.files.args, &mut self.files.env, home)).at(Doing::Call)
     }
 
+    /// Nobody listens any more but whoever reads the container's output: `exec PROGRAM: REASON`, in one write.
+    fn report_to_user(&self, fail: Fail) {
+        let program = self.program().map_or(&b"container process"[..], CStr::to_bytes);
+        let reason = Errno::from_raw(fail.errno).desc().as_bytes();
+        // The longest reason that libc has is a line.
+        let mut text = [0u8; 512];
+        let mut len = 0;
+        for part in [&b"exec "[..], &program[..program.len().min(400)], b": "] {
+            text[len..len + part.len()].copy_from_slice(part);
+            len += part.len();
+        }
+        let room = reason.len().min(text.len() - len - 1);
+        text[len..len + room].copy_from_slice(&reason[..room]);
+        text[len].make_ascii_lowercase();
+        text[len + room] = b'\n';
+        len += room + 1;
+        let [_, _, stderr] = sys::process::standard_streams();
+        let _ = nix::unistd::write(stderr, &text[..len]);
+    }
+
     fn report(&self, at: usize, fail: Fail) {
         if self.started {
-            // Nobody listens any more but whoever reads the container's output.
-            let [_, _, stderr] = sys::process::standard_streams();
-            for text in ["exec container process: ", Errno::from_raw(fail.errno).desc(), "\n"] {
-                let _ = nix::unistd::write(stderr, text.as_bytes());
-            }
-            return;
+            return self.report_to_user(fail);
         }
         let message =
             Message { step: u16::try_from(at).unwrap_or(u16::MAX), doing: fail.doing, value: fail.errno };

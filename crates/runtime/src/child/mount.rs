@@ -52,20 +52,36 @@ impl Child<'_> {
         }
     }
 
-    pub(super) fn bind(&mut self, bind: &Bind) -> Result<(), Fail> {
-        let tree = match &bind.source {
-            Source::Path(path) => {
-                api::open_tree_clone(AT_FDCWD, path, bind.recursive).at(Doing::OpenSource)?
-            }
-            Source::Either(first, second) => match api::open_tree_clone(AT_FDCWD, first, bind.recursive) {
+    /// A detached copy of what is to be bound.
+    pub(super) fn open_source(
+        &mut self,
+        at: usize,
+        source: &Source,
+        recursive: bool,
+    ) -> Result<OwnedFd, Fail> {
+        match source {
+            Source::Path(path) => api::open_tree_clone(AT_FDCWD, path, recursive).at(Doing::OpenSource),
+            Source::Either(first, second) => match api::open_tree_clone(AT_FDCWD, first, recursive) {
                 Err(e) if e.raw_os_error() == Some(Errno::ENOENT as i32) => {
-                    api::open_tree_clone(AT_FDCWD, second, bind.recursive)
+                    api::open_tree_clone(AT_FDCWD, second, recursive)
                 }
                 other => other,
             }
-            .at(Doing::OpenSource)?,
-            Source::Opened(slot, _) => self.take(*slot)?,
-        };
+            .at(Doing::OpenSource),
+            Source::Opened(slot, _) => self.take(*slot),
+            Source::Inside(path) => {
+                let place = target::open(self.root()?, path, OFlag::O_PATH).at(Doing::OpenSource)?;
+                api::open_tree_clone(&place, c"", recursive).at(Doing::OpenSource)
+            }
+            Source::InsideByParent(_) => {
+                self.send_fd(at, self.root()?, Doing::OpenSource)?;
+                self.wait_for_fd()
+            }
+        }
+    }
+
+    pub(super) fn bind(&mut self, at: usize, bind: &Bind) -> Result<(), Fail> {
+        let tree = self.open_source(at, &bind.source, bind.recursive)?;
         if bind.target.proc == OnProc::Only && !target::is_on_proc(&tree).at(Doing::OpenSource)? {
             return Err(Fail::new(Doing::NotProc, Errno::EPERM));
         }
@@ -219,7 +235,8 @@ fn set_bind_attr(tree: BorrowedFd, wanted: BindAttr) -> Result<(), Fail> {
     let exact = SetAttr { set: wanted.set, clear: plain & !wanted.set | times, propagation: 0 };
     match api::mount_setattr(tree, false, exact, None) {
         Err(e) if e.raw_os_error() == Some(Errno::EPERM as i32) => {
-            let added = SetAttr { clear: wanted.clear | times, ..exact };
+            // Following links is nothing that the kernel holds.
+            let added = SetAttr { clear: wanted.clear | attr::NOSYMFOLLOW & !wanted.set | times, ..exact };
             api::mount_setattr(tree, false, added, None).at(Doing::SetAttributes)
         }
         other => other.at(Doing::SetAttributes),

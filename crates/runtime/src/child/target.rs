@@ -4,6 +4,7 @@
 //! that another container swaps in at this moment, end inside (CVE-2021-30465, CVE-2024-45310).
 
 use std::ffi::CStr;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -19,6 +20,9 @@ const IN_ROOT: u64 = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
 
 /// Longest path, with its NUL.
 const PATH_MAX: usize = 4096;
+
+/// So many links the kernel follows in one path (path_resolution(7)).
+const LINKS_MAX: u32 = 40;
 
 /// Opens what is at `path`. `flags` as open(2) has them.
 pub(super) fn open(root: BorrowedFd, path: &CStr, flags: OFlag) -> Result<OwnedFd, Errno> {
@@ -77,39 +81,116 @@ pub(super) fn open_target(root: BorrowedFd, target: &Place, directory: bool) -> 
     Ok(Opened { fd, mode: (!made).then_some(there.st_mode & 0o7777) })
 }
 
-/// Makes every missing component of `path`, the last one as a directory or an empty file, and opens the last.
+/// Makes every missing component of `path`, the last one as a directory or an empty file, and opens the last. A link
+/// that leads to nothing is followed, and what it names is made, inside the root like everything else.
 pub(super) fn make(root: BorrowedFd, path: &CStr, directory: bool) -> Result<OwnedFd, Errno> {
-    let bytes = path.to_bytes();
-    let mut buf = [0u8; PATH_MAX];
-    if bytes.len() >= buf.len() {
-        return Err(Errno::ENAMETOOLONG);
+    let mut path = StackPath::new(path.to_bytes())?;
+    for _ in 0..LINKS_MAX {
+        match make_to_link(root, &mut path, directory)? {
+            Made::All(fd) => return Ok(fd),
+            Made::Until(dir, name) => path = path.expand(dir.as_ref().map_or(root, AsFd::as_fd), name)?,
+        }
     }
-    buf[..bytes.len()].copy_from_slice(bytes);
+    Err(Errno::ELOOP)
+}
+
+/// How far [`make_to_link`] came.
+enum Made {
+    /// To the end.
+    All(OwnedFd),
+    /// To a dangling link: the directory it is in, the root if there is none, and where its name begins and ends.
+    Until(Option<OwnedFd>, Range<usize>),
+}
+
+fn make_to_link(root: BorrowedFd, path: &mut StackPath, directory: bool) -> Result<Made, Errno> {
     let mut above: Option<OwnedFd> = None;
-    let mut start = usize::from(bytes.first() == Some(&b'/'));
+    let mut start = usize::from(path.bytes().first() == Some(&b'/'));
     loop {
-        let end = bytes[start..].iter().position(|b| *b == b'/').map_or(bytes.len(), |at| start + at);
-        let last = end == bytes.len();
-        buf[end] = 0;
-        let prefix = CStr::from_bytes_with_nul(&buf[..=end]).map_err(|_| Errno::EINVAL)?;
-        let name = CStr::from_bytes_with_nul(&buf[start..=end]).map_err(|_| Errno::EINVAL)?;
+        let name = start..path.component_end(start);
+        let last = name.end == path.len;
         let file = last && !directory;
         let flags = if file { OFlag::O_PATH } else { OFlag::O_PATH | OFlag::O_DIRECTORY };
-        let fd = match open(root, prefix, flags) {
+        let fd = match path.cut(0..name.end, |prefix| open(root, prefix, flags)) {
             Err(Errno::ENOENT) => {
                 let dir = above.as_ref().map_or(root, AsFd::as_fd);
-                make_one(dir, name, file)?;
-                // A dangling link: the name exists, but does not lead to anything.
-                open(root, prefix, flags)?
+                path.cut(name.clone(), |name| make_one(dir, name, file))?;
+                match path.cut(0..name.end, |prefix| open(root, prefix, flags)) {
+                    Err(Errno::ENOENT) => return Ok(Made::Until(above, name)),
+                    other => other?,
+                }
             }
             other => other?,
         };
         if last {
-            return Ok(fd);
+            return Ok(Made::All(fd));
         }
-        buf[end] = b'/';
         above = Some(fd);
-        start = end + 1;
+        start = name.end + 1;
+    }
+}
+
+/// A path on the stack.
+struct StackPath {
+    buf: [u8; PATH_MAX],
+    /// Without a NUL.
+    len: usize,
+}
+
+impl StackPath {
+    fn new(path: &[u8]) -> Result<StackPath, Errno> {
+        let mut new = StackPath { buf: [0; PATH_MAX], len: 0 };
+        new.push(path)?;
+        Ok(new)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buf[..self.len]
+    }
+
+    fn push(&mut self, part: &[u8]) -> Result<(), Errno> {
+        let end = self.len + part.len();
+        if end >= self.buf.len() {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        self.buf[self.len..end].copy_from_slice(part);
+        self.len = end;
+        Ok(())
+    }
+
+    fn component_end(&self, start: usize) -> usize {
+        self.bytes()[start..].iter().position(|b| *b == b'/').map_or(self.len, |at| start + at)
+    }
+
+    /// Calls `with` with a part of the path.
+    fn cut<T>(
+        &mut self,
+        part: Range<usize>,
+        with: impl FnOnce(&CStr) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let byte = std::mem::replace(&mut self.buf[part.end], 0);
+        let result = CStr::from_bytes_with_nul(&self.buf[part.start..=part.end])
+            .map_err(|_| Errno::EINVAL)
+            .and_then(with);
+        self.buf[part.end] = byte;
+        result
+    }
+
+    /// The path with the link at `name`, which is in `dir`, replaced by what it says.
+    fn expand(&mut self, dir: BorrowedFd, name: Range<usize>) -> Result<StackPath, Errno> {
+        let mut text = [0u8; PATH_MAX];
+        let len = self.cut(name.clone(), |name| sys::dir::read_link(dir, name, &mut text).map_err(errno));
+        let text = match len {
+            Ok(len) => &text[..len],
+            // No link: somebody else is at work in this directory.
+            Err(Errno::EINVAL) => return Err(Errno::ENOENT),
+            Err(e) => return Err(e),
+        };
+        // `..` in it is for the kernel, which knows where the directory before it really is.
+        let before = if text.starts_with(b"/") { 0 } else { name.start };
+        let mut new = StackPath::new(&self.bytes()[..before])?;
+        new.push(text)?;
+        new.push(&self.bytes()[name.end..])?;
+        Ok(new)
     }
 }
 
@@ -160,4 +241,59 @@ pub(super) fn open_parent<'a>(root: BorrowedFd, path: &'a CStr) -> Result<(Owned
 /// Whether a file is the null device, 1:3, and nothing that an image put in its place (CVE-2025-31133).
 pub(super) fn is_null(stat: &FileStat) -> bool {
     kind(stat) == SFlag::S_IFCHR && stat.st_rdev == nix::sys::stat::makedev(1, 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Makes `path` in `dir` and gives where that is.
+    fn make_in(dir: &Path, path: &CStr, directory: bool) -> Result<String, Errno> {
+        let root = fs::File::open(dir).unwrap();
+        let fd = make(root.as_fd(), path, directory)?;
+        let place = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd))).unwrap();
+        assert_eq!(is_directory(&fd).unwrap(), directory);
+        Ok(place.strip_prefix(dir.canonicalize().unwrap()).unwrap().to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn what_a_dangling_link_names_is_made_inside_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("etc")).unwrap();
+        fs::create_dir_all(root.join("real/deep")).unwrap();
+        for (text, link) in [
+            ("/tmp/foo/bar", "jump"),
+            ("/jump/baz/hosts", "etc/hosts"),
+            ("../../../../out", "etc/up"),
+            ("sub//dir/", "etc/relative"),
+            ("real/deep", "through"),
+            ("../beside", "real/deep/link"),
+            ("two", "one"),
+            ("one", "two"),
+        ] {
+            symlink(text, root.join(link)).unwrap();
+        }
+        assert_eq!(make_in(&root, c"/etc/hosts", false).unwrap(), "tmp/foo/bar/baz/hosts");
+        assert_eq!(make_in(&root, c"/etc/up/x", true).unwrap(), "out/x");
+        assert_eq!(make_in(&root, c"/etc/relative/y", false).unwrap(), "etc/sub/dir/y");
+        assert_eq!(make_in(&root, c"/through/link", false).unwrap(), "real/beside");
+        assert_eq!(make_in(&root, c"/plain/and/new", true).unwrap(), "plain/and/new");
+        assert_eq!(make_in(&root, c"/one", true).unwrap_err(), Errno::ELOOP);
+        assert_eq!(make_in(&root, c"/etc/hosts/below", true).unwrap_err(), Errno::ENOTDIR);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was made beside the root");
+    }
+
+    #[test]
+    fn a_path_that_grows_too_long_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        // Each turn of this link makes the path longer.
+        symlink(format!("/{}grow/x", "./".repeat(500)), dir.path().join("grow")).unwrap();
+        let error = make_in(dir.path(), c"/grow", true).unwrap_err();
+        assert!(matches!(error, Errno::ENAMETOOLONG | Errno::ELOOP), "{error}");
+    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::flags::{Flag, Parsed};
 use super::global::{Global, absolute};
 use super::{Command, foreground, id_of, invalid, listen};
+use crate::drive::ExecveFailed;
 use crate::lifecycle::{self, CreateOptions, Created};
 use crate::{Console, Error, Spec, spec};
 
@@ -36,6 +37,9 @@ const NO_NEW_KEYRING: Flag =
     Flag::switch("no-new-keyring", "do not create a new session keyring for the container");
 const PRESERVE_FDS: Flag =
     Flag::value("preserve-fds", "pass N additional file descriptors (after $LISTEN_FDS)");
+
+/// Exit status of `run` when the program could not be executed: that of runc's init.
+const NOT_EXECUTED: u8 = 255;
 
 pub(crate) const CREATE: Command = Command {
     name: "create",
@@ -107,7 +111,13 @@ pub(crate) fn start(
         foreground.size(process);
     }
     let options = start.options(global, console);
-    let code = make(options).and_then(|created| foreground.attend(created));
+    let created = make(options);
+    // The container was set up and its program failed: so it ends, in the program's own words.
+    if let Some(failed) = created.as_ref().err().and_then(ExecveFailed::of) {
+        eprintln!("{}", failed.message());
+        return Ok(NOT_EXECUTED);
+    }
+    let code = created.and_then(|created| foreground.attend(created));
     match (&code, parsed.on("keep")) {
         // A failed run has left nothing; a failure to attend has.
         (Ok(_), true) => {}

@@ -45,22 +45,22 @@ pub(crate) fn mounts(plan: &Plan) -> Vec<External> {
     for step in &plan.steps {
         let (place, source, masks) = match step {
             Step::Bind(bind) => (&bind.target.path, source_of(&bind.source), false),
-            Step::Device(device) => match &device.bind {
-                Some(source) => (&device.path, source_of(source), false),
-                None => continue,
-            },
-            Step::Mask(path) => (path, OsString::from(NULL), true),
+            Step::Device(device) => (&device.path, device.bind.as_ref().and_then(source_of), false),
+            Step::Mask(path) => (path, Some(OsString::from(NULL)), true),
             _ => continue,
         };
+        let Some(source) = source else { continue };
         let name = if masks { NULL.into() } else { text(place).to_owned() };
         found.push(External { name, source, place: place.clone(), masks });
     }
     found
 }
 
-fn source_of(source: &Source) -> OsString {
+/// Nothing for what lies in the container's root: that is the container's own.
+fn source_of(source: &Source) -> Option<OsString> {
     match source {
-        Source::Path(path) | Source::Either(path, _) | Source::Opened(_, path) => text(path).to_owned(),
+        Source::Path(path) | Source::Either(path, _) | Source::Opened(_, path) => Some(text(path).to_owned()),
+        Source::Inside(_) | Source::InsideByParent(_) => None,
     }
 }
 

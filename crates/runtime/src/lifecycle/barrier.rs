@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use nix::unistd::Pid;
 use oci::runtime::{Hooks, LinuxResources};
 
+use super::Connect;
 use super::create::Design;
 use super::directory::Directory;
 use super::hooks::{of_kind, pid_inside, run_inside, start_container};
@@ -28,13 +29,17 @@ pub(crate) struct Barriers<'a> {
     /// The unit, when systemd has started it.
     pub(crate) unit: Option<Started<'a>>,
     pub(crate) devices_set: bool,
+    pub(crate) connect: Option<Connect<'a>>,
 }
 
 impl<'a> Barriers<'a> {
     pub(crate) fn answer(&mut self, at: &At<'_>) -> Result<(), Error> {
         match at.barrier {
             Barrier::IdMap | Barrier::NetDevices => Ok(()),
-            Barrier::Cgroup => self.enter_cgroup(at.pid),
+            Barrier::Cgroup => {
+                self.enter_cgroup(at.pid)?;
+                self.connect(at.pid)
+            }
             Barrier::RuntimeHooks => self.runtime_hooks(at.pid),
             Barrier::ContainerHooks => {
                 let hooks = of_kind(self.record.hooks.as_ref(), Hooks::create_container);
@@ -54,6 +59,11 @@ impl<'a> Barriers<'a> {
         }
     }
 
+    fn connect(&self, pid: i32) -> Result<(), Error> {
+        let Some(Connect(connect)) = self.connect else { return Ok(()) };
+        connect(pid).map_err(|e| Error::new("connect the container's network").because(e))
+    }
+
     fn cgroup(&self) -> Result<&'a Cgroup, Error> {
         self.cgroup.get().ok_or_else(|| Error::new("the container has no cgroup yet"))
     }
@@ -64,6 +74,7 @@ impl<'a> Barriers<'a> {
             None => self.resources().map_or(Ok(()), |resources| self.cgroup()?.limit(resources))?,
             Some(draft) => self.start_unit(draft, pid)?,
         }
+        self.design.plan.cgroup_owner.map_or(Ok(()), |uid| self.cgroup()?.give_to(uid))?;
         let own = self.record.resctrl.as_ref().is_some_and(|group| group.own);
         self.design.plan.resctrl.as_ref().map_or(Ok(()), |entry| entry.enter(own, pid))
     }
@@ -78,7 +89,6 @@ impl<'a> Barriers<'a> {
             // From here on a failure is cleared away by the one who asked for the container.
             let cgroup = self.cgroup.get_or_init(|| cgroup);
             cgroup.join(Pid::from_raw(pid), !unit.takes_no_processes())?;
-            draft.owner.map_or(Ok(()), |owner| cgroup.give_to(owner))?;
             resources.as_ref().map_or(Ok(()), |resources| cgroup.limit(resources))
         });
         if settled.is_err() && self.cgroup.get().is_none() {
@@ -142,9 +152,12 @@ pub(crate) fn send_listener(record: &Record, spec: &Spec, at: &At<'_>, status: S
         "metadata": seccomp.listener_metadata().as_deref().unwrap_or_default(),
         "state": record.hook_state(status, Some(init)),
     });
-    let fail = |e| {
-        Error::new(format!("send the seccomp listener to linux.seccomp.listenerPath {path:?}")).because(e)
+    let fail = |what: &str| {
+        let message = format!("{what} seccomp agent (linux.seccomp.listenerPath {path:?})");
+        |e: std::io::Error| Error::new(message).because(e)
     };
-    let socket = UnixStream::connect(path).map_err(fail)?;
-    sys::message::send(socket.as_fd(), message.to_string().as_bytes(), Some(listener)).map_err(fail)
+    let socket = UnixStream::connect(path).map_err(fail("failed to connect with"))?;
+    let message = message.to_string();
+    sys::message::send(socket.as_fd(), message.as_bytes(), Some(listener))
+        .map_err(fail("send the listener to"))
 }

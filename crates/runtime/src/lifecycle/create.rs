@@ -13,6 +13,7 @@ use super::directory::Directory;
 use super::hooks::of_kind;
 use super::notify::{self, Notify};
 use super::record::Record;
+use super::shared_root::SharedRoot;
 use super::{CreateOptions, Created, oom, pid_file};
 use crate::args::Args;
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchies, Version};
@@ -201,8 +202,10 @@ fn build<'a>(
         }
         Some(_) => Cgroup::open(&record.cgroup_paths)?.check_empty()?,
     }
+    let shared_root = SharedRoot::of(&design.spec, &record.rootfs);
     let result = start(options, design, &cgroup, directory, record);
     result.map_err(|e| {
+        shared_root.iter().for_each(SharedRoot::undo);
         // Without one, systemd did not start the unit, or stopped it again.
         let Some(cgroup) = cgroup.get() else { return e };
         let oom = oom::kills(&record.cgroup_paths) > 0;
@@ -250,8 +253,11 @@ fn start_init(
         stdio: options.stdio,
         console: options.console,
     };
-    let mut barriers = Barriers { design, cgroup, directory, record, unit: None, devices_set: false };
-    let launched = launch(request, &mut |at| barriers.answer(&at))?;
+    let connect = options.connect;
+    let mut barriers =
+        Barriers { design, cgroup, directory, record, unit: None, devices_set: false, connect };
+    let launched = launch(request, &mut |at| barriers.answer(&at))
+        .map_err(|e| Error::new("unable to start container process").because(e))?;
     let created = Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify };
     if let Err(e) = announce(&created, options.pid_file, options.pidfd_socket)
         .and_then(|()| if design.args.await_start { Ok(()) } else { super::start::poststart(record) })

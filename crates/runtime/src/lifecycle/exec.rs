@@ -88,7 +88,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<Created, Error> {
     });
     let launched = launched.map_err(|e| match oom::kills(&record.cgroup_paths) > oom_kills {
         true => Error::new("possibly OOM-killed").because(e),
-        false => e,
+        false => Error::new("unable to start container process").because(e),
     })?;
     let created =
         Created { pid: launched.pid, pidfd: launched.pidfd, console: launched.console, notify: None };

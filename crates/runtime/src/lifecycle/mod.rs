@@ -21,6 +21,7 @@ mod pid_file;
 mod proc_stat;
 mod record;
 mod restore;
+mod shared_root;
 mod start;
 mod update;
 
@@ -83,6 +84,22 @@ pub struct CreateOptions<'a> {
     pub notify_socket: bool,
     /// Ignore cgroup permission errors; `None` decides from the user and user namespace.
     pub rootless: Option<bool>,
+    /// Connects the new network namespace of the process with this id, while the process sets up its mounts. When it fails
+    /// nothing is left of the container.
+    pub connect: Option<Connect<'a>>,
+}
+
+/// See [`CreateOptions::connect`].
+pub type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+
+/// See [`CreateOptions::connect`].
+#[derive(Clone, Copy)]
+pub struct Connect<'a>(pub &'a dyn Fn(i32) -> Result<(), ConnectError>);
+
+impl std::fmt::Debug for Connect<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connect")
+    }
 }
 
 impl<'a> CreateOptions<'a> {
@@ -106,6 +123,7 @@ impl<'a> CreateOptions<'a> {
             systemd_cgroup: false,
             notify_socket: false,
             rootless: None,
+            connect: None,
         }
     }
 }

@@ -130,7 +130,8 @@ impl Restore<'_> {
         let kept = inherited.into_iter().map(|one| one.fd).chain([theirs]).collect();
         let Restore { design, cgroup, directory, .. } = *self;
         let config = record.annotations.get(criu::CONFIG_ANNOTATION).cloned();
-        let barriers = Barriers { design, cgroup, directory, record, unit: None, devices_set: false };
+        let barriers =
+            Barriers { design, cgroup, directory, record, unit: None, devices_set: false, connect: None };
         let mut events = Events { barriers, console, kept: None, init: None };
         let mut criu = self.launch(&plan, kept, stdio, ours, &mut events.barriers)?;
         let seen = self.images.seen_by(criu.pid())?;

@@ -49,9 +49,13 @@ const CAPABILITIES: [&str; 41] = [
 
 /// The names of the capabilities in a set.
 pub(super) fn names(set: u64) -> String {
-    let named = |(number, name): (usize, &&'static str)| (set & 1 << number != 0).then_some(*name);
-    let names: Vec<_> = CAPABILITIES.iter().enumerate().filter_map(named).collect();
+    let names: Vec<_> = each(set).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(",") }
+}
+
+/// The name of each capability in a set.
+pub(super) fn each(set: u64) -> impl Iterator<Item = &'static str> {
+    CAPABILITIES.iter().enumerate().filter(move |(number, _)| set & 1 << number != 0).map(|(_, name)| *name)
 }
 
 /// The kernel's number of a capability (linux/capability.h).

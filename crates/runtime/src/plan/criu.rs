@@ -1,6 +1,6 @@
 //! Plans of a process that is criu: it runs here, or, to restore a container, in a mount namespace of its own.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -101,11 +101,13 @@ fn mount_points(made: &Plan) -> Vec<Step> {
 }
 
 fn plain_bind(source: &Source, target: Place) -> Step {
-    let path: CString = match source {
-        Source::Path(path) | Source::Either(path, _) | Source::Opened(_, path) => path.clone(),
+    let source = match source {
+        Source::Path(path) | Source::Either(path, _) | Source::Opened(_, path) => Source::Path(path.clone()),
+        Source::Inside(path) => Source::Inside(path.clone()),
+        Source::InsideByParent(tree) => Source::Inside(tree.path.clone()),
     };
     Step::Bind(Box::new(Bind {
-        source: Source::Path(path),
+        source,
         recursive: true,
         attr: None,
         recursive_attr: None,

@@ -104,6 +104,8 @@ impl Display for Source {
         match self {
             Source::Path(path) | Source::Opened(_, path) => f.write_str(&text(path)),
             Source::Either(first, second) => write!(f, "{} (or else {})", text(first), text(second)),
+            Source::Inside(path) => write!(f, "the root's {}", text(path)),
+            Source::InsideByParent(tree) => write!(f, "the root's {} (opened by the parent)", tree.words()),
         }
     }
 }
@@ -148,6 +150,7 @@ impl Display for Step {
     #[allow(clippy::too_many_lines)] // a table
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
+            Step::TakeTrees(slots) => write!(f, "take {} mounts that the parent opens", slots.len()),
             Step::Barrier(barrier) => write!(f, "wait for the parent: {barrier}"),
             Step::Undumpable => f.write_str("become undumpable"),
             Step::JoinCgroups => f.write_str("join cgroups"),
@@ -227,6 +230,7 @@ impl Display for Step {
             Step::EveryCpu => f.write_str("run on every cpu"),
             Step::Seccomp => f.write_str("load seccomp filter"),
             Step::CloseOnExec(first) => write!(f, "close descriptors from {first} on at exec"),
+            Step::Close(first) => write!(f, "close descriptors from {first} on"),
             Step::Keep => f.write_str("keep the given descriptors open"),
             Step::StdioOwner(uid) => write!(f, "give the standard streams to user {uid}"),
             Step::Home(uid) => write!(f, "look up HOME of user {uid}"),
@@ -258,7 +262,7 @@ impl Display for Step {
                     if paths.is_empty() { "nothing: no PATH".into() } else { paths.join(", ") }
                 )
             }
-            Step::AwaitStart(_) => f.write_str("wait for start"),
+            Step::AwaitStart => f.write_str("wait for start"),
             Step::Exec => f.write_str("exec"),
         }
     }
@@ -269,16 +273,23 @@ fn write_ranges(f: &mut Formatter<'_>, what: &str, ranges: &[Range]) -> fmt::Res
     writeln!(f, "{what}: {}", ranges.join(", "))
 }
 
-impl Display for Tree {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}mount of {}", if self.recursive { "recursive " } else { "" }, text(&self.path))?;
+impl Tree {
+    /// Its path, and how owners are shown.
+    fn words(&self) -> String {
+        let path = text(&self.path);
         match &self.id_maps {
-            None => Ok(()),
-            Some((IdMapping::Namespace(path), _)) => write!(f, ", id-mapped as {}", text(path)),
+            None => path.into_owned(),
+            Some((IdMapping::Namespace(namespace), _)) => format!("{path}, id-mapped as {}", text(namespace)),
             Some((IdMapping::Ranges(map), _)) => {
-                write!(f, ", id-mapped ({} uid, {} gid ranges)", map.uid.len(), map.gid.len())
+                format!("{path}, id-mapped ({} uid, {} gid ranges)", map.uid.len(), map.gid.len())
             }
         }
+    }
+}
+
+impl Display for Tree {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}mount of {}", if self.recursive { "recursive " } else { "" }, self.words())
     }
 }
 
@@ -291,6 +302,7 @@ impl Display for Open {
             Open::Process(pid) => write!(f, "process {pid}"),
             Open::ProcessRoot(pid) => write!(f, "root of process {pid}"),
             Open::Tree(tree) => write!(f, "{tree}"),
+            Open::Late(tree) => write!(f, "{tree}, in the process's mount namespace"),
         }
     }
 }
@@ -343,6 +355,9 @@ impl Display for Plan {
         }
         if let Some(maps) = &self.id_maps {
             write!(f, "{maps}")?;
+        }
+        if let Some(uid) = self.cgroup_owner {
+            writeln!(f, "  give the cgroup to user {uid}")?;
         }
         if let Some(score) = self.oom_score_adj {
             writeln!(f, "  oom_score_adj {score}")?;

@@ -74,10 +74,10 @@ impl Planner<'_> {
         self.environment(process)?;
         // Without no_new_privs a filter takes privileges to load, so it comes before they go; with it as late as can be,
         // so that it need not allow what the runtime does.
+        self.steps.push(Step::Close(3 + self.args.preserve_fds));
         if filtered && !no_new_privileges {
             self.steps.push(Step::Seccomp);
         }
-        self.steps.push(Step::CloseOnExec(3 + self.args.preserve_fds));
         let cwd = c_string("process.cwd", self.cwd(process)?.as_os_str())?;
         self.steps.push(Step::Directory(cwd.clone()));
         self.identity(process, &cwd)?;
@@ -89,7 +89,7 @@ impl Planner<'_> {
             self.steps.push(Step::Seccomp);
         }
         if self.args.await_start {
-            self.steps.push(Step::AwaitStart(3 + self.args.preserve_fds));
+            self.steps.push(Step::AwaitStart);
         }
         self.steps.push(Step::Exec);
         Ok(())
@@ -141,7 +141,16 @@ impl Planner<'_> {
             self.steps.push(Step::Capabilities(Capabilities { effective, permitted, inheritable }));
             // The kernel takes an ambient capability only if it is permitted and inheritable (capabilities(7)); one that
             // is not must not make inheritable what the spec did not (CVE-2022-29162).
-            self.steps.push(Step::Ambient(mask(sets.ambient()) & permitted & inheritable));
+            let wanted = mask(sets.ambient());
+            let ambient = wanted & permitted & inheritable;
+            for name in super::capability::each(wanted & !ambient) {
+                let name = name.to_ascii_uppercase();
+                let warning = format!(
+                    "can't raise ambient capability CAP_{name}: it must be permitted and inheritable"
+                );
+                self.plan.warnings.push(warning);
+            }
+            self.steps.push(Step::Ambient(ambient));
         }
         Ok(())
     }

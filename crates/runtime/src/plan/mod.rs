@@ -38,7 +38,7 @@ pub use step::{
 };
 
 use crate::args::Args;
-use crate::cgroup::CgroupPath;
+use crate::cgroup::{self, CgroupPath, Mode};
 use crate::host::Host;
 use crate::resctrl::Entry;
 use crate::{Error, ErrorKind, Spec};
@@ -61,6 +61,8 @@ pub struct Plan {
     pub trampoline: Vec<Step>,
     /// The id maps that the parent writes at [`Barrier::IdMap`].
     pub id_maps: Option<IdMaps>,
+    /// The user, as the host counts, whom the container's v2 cgroup is given to.
+    pub cgroup_owner: Option<u32>,
     /// oom_score_adj, written by the parent.
     pub oom_score_adj: Option<i32>,
     /// Limits, set by the parent at [`Barrier::Ready`] (it may raise what a user namespace's root may not).
@@ -101,6 +103,9 @@ pub enum Open {
     ProcessRoot(i32),
     /// A detached copy of a mount.
     Tree(Tree),
+    /// The same, made in the new process's mount namespace, and taken by [`Step::TakeTrees`]: there the attributes of
+    /// mounts are held against a user namespace's root (mount_namespaces(7)), and so they are for the copy.
+    Late(Tree),
 }
 
 /// A detached copy of a mount.
@@ -193,6 +198,10 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     // Again at the end: becoming the user clears it.
     planner.steps.extend(args.parent_death_signal.map(Step::DeathSignal));
     planner.enter_namespaces()?;
+    if host.cgroups.mode() == Mode::V2 {
+        planner.plan.cgroup_owner = cgroup::owner(spec).filter(|uid| *uid != host.euid);
+    }
+    let entered = planner.steps.len();
     planner.keyring(process)?;
     if planner.namespaces.new & sys::clone::namespace::NET != 0 {
         planner.steps.push(Step::Loopback);
@@ -217,6 +226,12 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     }
     planner.steps.push(Step::Barrier(Barrier::Ready));
     planner.become_user(process)?;
+    let late: Vec<Slot> = (0..planner.plan.opens.len())
+        .filter(|slot| matches!(planner.plan.opens[*slot], Open::Late(_)))
+        .collect();
+    if !late.is_empty() {
+        planner.steps.insert(entered, Step::TakeTrees(late));
+    }
     Ok(planner.finish())
 }
 
@@ -264,6 +279,12 @@ impl<'a> Planner<'a> {
     /// Whether the parent opens mount sources for the child: it has the right to, and the child may lack it.
     fn parent_opens(&self) -> bool {
         self.namespaces.has(sys::clone::namespace::USER) && self.host.euid == 0
+    }
+
+    /// Has the parent open a mount.
+    fn open_tree(&mut self, tree: Tree) -> Slot {
+        let held = self.namespaces.new & sys::clone::namespace::MOUNT != 0 && self.parent_opens();
+        self.open(if held { Open::Late(tree) } else { Open::Tree(tree) })
     }
 
     fn new_cgroup_namespace(&self) -> bool {

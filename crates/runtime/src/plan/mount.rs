@@ -10,8 +10,7 @@ use sys::mount::attr;
 use super::namespace::ranges;
 use super::option::{Options, ms};
 use super::{
-    Bind, BindAttr, IdMap, IdMapping, Mount, OnProc, Open, Place, Planner, Source, Step, Tree, c_string,
-    invalid,
+    Bind, BindAttr, IdMap, IdMapping, Mount, OnProc, Place, Planner, Source, Step, Tree, c_string, invalid,
 };
 use crate::Error;
 use crate::cgroup::Mode;
@@ -60,7 +59,8 @@ impl Planner<'_> {
         for (index, mount) in spec.mounts().iter().flatten().enumerate() {
             let at = format!("mounts[{index}]");
             let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
-            let target = clean(mount.destination());
+            let target =
+                self.within_root(&clean(mount.destination()))?.unwrap_or_else(|| clean(mount.destination()));
             if target == Path::new("/") {
                 return Err(invalid(format!("{at}.destination"), "a mount on the root is not supported"));
             }
@@ -174,7 +174,10 @@ impl Planner<'_> {
         });
         let recursive = options.has(ms::REC);
         let id_maps = self.mount_id_maps(at, mount, &options)?;
-        let source = self.bind_source(at, &source, recursive, id_maps)?;
+        let source = match self.within_root(&clean(&source))? {
+            Some(inside) => self.inside_source(at, &inside, recursive, id_maps)?,
+            None => self.bind_source(at, &source, recursive, id_maps)?,
+        };
         let target = target(at, path, What::Bind)?;
         self.steps.push(Step::Bind(Box::new(Bind {
             source,
@@ -185,6 +188,32 @@ impl Planner<'_> {
             target,
         })));
         Ok(())
+    }
+
+    /// A path of the host that lies in the root file system, as the container has it. For what is mounted there, such a
+    /// path is as good as one of the container's: libcontainer takes both.
+    fn within_root(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+        let root = self.root_path()?;
+        if root == Path::new("/") {
+            return Ok(None);
+        }
+        Ok(path.strip_prefix(&root).ok().map(|rest| Path::new("/").join(rest)))
+    }
+
+    /// A source in the root file system is what earlier mounts have made of it by then; only the child's mount namespace
+    /// has that. A link in it is the image's, and must not lead to a file of the host.
+    fn inside_source(
+        &self,
+        at: &str,
+        path: &Path,
+        recursive: bool,
+        id_maps: Option<(IdMapping, bool)>,
+    ) -> Result<Source, Error> {
+        let path = c_string(&format!("{at}.source"), path.as_os_str())?;
+        if id_maps.is_none() && !self.parent_opens() {
+            return Ok(Source::Inside(path));
+        }
+        Ok(Source::InsideByParent(Box::new(Tree { path, recursive, propagation: None, id_maps })))
     }
 
     /// In a new user namespace the child may not see the source (a directory above it is not for others), and what it
@@ -201,7 +230,7 @@ impl Planner<'_> {
             return Ok(Source::Path(path));
         }
         let tree = Tree { path: path.clone(), recursive, propagation: self.tree_propagation, id_maps };
-        Ok(Source::Opened(self.open(Open::Tree(tree)), path))
+        Ok(Source::Opened(self.open_tree(tree), path))
     }
 
     fn mount_id_maps(
@@ -267,13 +296,14 @@ impl Planner<'_> {
                 one.options.retain(|(key, _)| key.as_c_str() != c"ro");
                 self.steps.push(Step::Mount(Box::new(one)));
             } else if let Some(dir) = self.cgroup_path(at)?.within(hierarchy, host.cgroups.mode()) {
-                let mut source = self.bind_source(at, &dir, true, None)?;
-                // Without privileges it may not have been possible to make it; then this is where the process is.
-                if let (Source::Path(path), Some(own)) = (&source, &hierarchy.own)
-                    && host.euid != 0
-                {
-                    source = Source::Either(path.clone(), c_string(at, own.as_os_str())?);
-                }
+                let rootless = host.euid != 0 || host.in_user_namespace;
+                let source = match &hierarchy.own {
+                    // Without privileges it may not have been possible to make it; then this is where the process is.
+                    Some(own) if rootless => {
+                        Source::Either(c_string(at, dir.as_os_str())?, c_string(at, own.as_os_str())?)
+                    }
+                    _ => self.bind_source(at, &dir, true, None)?,
+                };
                 let attr = Some(BindAttr { set: super::option::attr_of(flags), clear: 0, times: false });
                 self.steps.push(Step::Bind(Box::new(Bind {
                     source,

@@ -8,7 +8,7 @@ use sys::mount::propagation;
 
 use super::mount::clean;
 use super::option::propagation_word;
-use super::{Open, Planner, Propagation, Root, RootSource, Step, Terminal, Tree, c_string, invalid};
+use super::{Planner, Propagation, Root, RootSource, Step, Terminal, Tree, c_string, invalid};
 use crate::Error;
 
 impl Planner<'_> {
@@ -59,7 +59,7 @@ impl Planner<'_> {
         } else if self.parent_opens() {
             let tree =
                 Tree { path: at.clone(), recursive: true, propagation: self.tree_propagation, id_maps: None };
-            RootSource::Opened(self.open(Open::Tree(tree)))
+            RootSource::Opened(self.open_tree(tree))
         } else {
             RootSource::Path
         };
@@ -127,9 +127,6 @@ impl Planner<'_> {
         let later = std::mem::take(&mut self.read_only_later);
         self.steps.extend(later.into_iter().map(Step::ReadOnlyMount));
         if self.spec.root().as_ref().and_then(|r| r.readonly()) == Some(true) {
-            if !self.namespaces.has(MOUNT) {
-                return Err(invalid("root.readonly", "needs a mount namespace"));
-            }
             self.steps.push(Step::ReadOnlyRoot);
         }
         self.umask(process);

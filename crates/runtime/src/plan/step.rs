@@ -6,6 +6,8 @@ use std::ffi::CString;
 use sys::mount::SetAttr;
 use sys::process::{Capabilities, Scheduling};
 
+use super::Tree;
+
 /// A point where the new process waits for the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Barrier {
@@ -93,8 +95,12 @@ pub enum Source {
     Path(CString),
     /// The first path or, where nothing is there, the second.
     Either(CString, CString),
-    /// A detached mount that the parent opened ([`super::Open::Tree`]); the path is for messages.
+    /// A detached mount that the parent opened ([`super::Open`]); the path is for messages.
     Opened(Slot, CString),
+    /// A clean absolute path inside the root, with what has been mounted there by now. Links stay inside.
+    Inside(CString),
+    /// The same, opened by the parent when the child gets there: the child lacks the rights.
+    InsideByParent(Box<Tree>),
 }
 
 /// A bind mount.
@@ -190,6 +196,8 @@ pub struct Terminal {
 pub enum Step {
     /// Wait for the parent.
     Barrier(Barrier),
+    /// Take the mounts that the parent opens in this process's mount namespace ([`super::Open::Late`]).
+    TakeTrees(Vec<Slot>),
     /// Let nobody look into this process, through /proc/PID or ptrace(2), who has no rights outside of the container
     /// (CVE-2016-9962). execve(2) ends it.
     Undumpable,
@@ -305,6 +313,8 @@ pub enum Step {
     EveryCpu,
     /// Load the seccomp filter.
     Seccomp,
+    /// Close descriptors from this one on, but the two that this process itself still needs.
+    Close(u32),
     /// Close descriptors from this one on at execve.
     CloseOnExec(u32),
     /// Keep the descriptors that the caller gave ([`crate::launch::Request::kept`]) open at execve.
@@ -331,8 +341,8 @@ pub enum Step {
     DeathSignal(i32),
     /// Find the program: the first of these that may be executed.
     Find(Vec<CString>),
-    /// Wait for the byte in the exec FIFO, with nothing else open from this descriptor on.
-    AwaitStart(u32),
+    /// Wait for the byte in the exec FIFO.
+    AwaitStart,
     /// execve(2).
     Exec,
 }

@@ -81,8 +81,6 @@ pub(crate) struct Draft {
     pub(crate) unit: Unit,
     /// Where its cgroup will be.
     pub(crate) path: CgroupPath,
-    /// The user whom its cgroup is given to.
-    pub(crate) owner: Option<u32>,
     slice: String,
     properties: Vec<Property>,
     mode: Mode,
@@ -119,7 +117,6 @@ impl Draft {
         Ok(Draft {
             unit: Unit { name: place.unit, user },
             path: CgroupPath::new(Some(&cgroup), id)?,
-            owner: if mode == Mode::V2 { owner(spec) } else { None },
             slice: place.slice,
             properties,
             mode,
@@ -243,32 +240,6 @@ fn is_ordinary_user(host: &Host) -> bool {
     session_user().is_ok_and(|uid| uid != 0)
 }
 
-/// As whom the container's processes see their cgroup, if they can see and write it: with a cgroup namespace of its own
-/// and cgroupfs mounted writable. It is the user of the first process, because that is who manages it then.
-fn owner(spec: &Spec) -> Option<u32> {
-    use oci::runtime::LinuxNamespaceType::{Cgroup, User};
-    let linux = spec.linux().as_ref()?;
-    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
-    let new = |kind| namespaces.iter().any(|n| n.typ() == kind && n.path().is_none());
-    let writable = spec.mounts().iter().flatten().any(|mount| {
-        let read_only = mount.options().iter().flatten().any(|option| option == "ro");
-        mount.destination().components().eq(Path::new("/sys/fs/cgroup").components())
-            && matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"))
-            && !read_only
-    });
-    if !new(Cgroup) || !writable {
-        return None;
-    }
-    let uid = spec.process().as_ref().map_or(0, |p| p.user().uid());
-    if !namespaces.iter().any(|n| n.typ() == User) {
-        return Some(uid);
-    }
-    linux.uid_mappings().iter().flatten().find_map(|map| {
-        let offset = uid.checked_sub(map.container_id()).filter(|offset| *offset < map.size())?;
-        map.host_id().checked_add(offset)
-    })
-}
-
 /// The directory of a process in a hierarchy.
 fn place_of(pid: pid_t, hierarchy: &Hierarchy) -> Result<Option<PathBuf>, Error> {
     let file = format!("/proc/{pid}/cgroup");
@@ -300,13 +271,11 @@ fn log(unit: &str, properties: &[Property]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn draft(unit: &str, mode: Mode) -> Draft {
         Draft {
             unit: Unit { name: unit.to_owned(), user: false },
             path: CgroupPath::Absolute(PathBuf::from("system.slice").join(unit)),
-            owner: None,
             slice: "system.slice".to_owned(),
             properties: Vec::new(),
             mode,
@@ -336,38 +305,6 @@ mod tests {
         assert_eq!(slice[1], "Wants=[\"system.slice\"]");
         assert!(slice.contains(&"BlockIOAccounting=true".to_owned()));
         assert!(!slice.iter().any(|p| p.starts_with("PIDs") || p.starts_with("Delegate")), "{slice:?}");
-    }
-
-    fn owner_of(change: impl FnOnce(&mut serde_json::Value)) -> Option<u32> {
-        let mut config = json!({
-            "ociVersion": "1.2.0",
-            "process": {"user": {"uid": 5, "gid": 0}, "cwd": "/"},
-            "mounts": [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"]}],
-            "linux": {
-                "namespaces": [{"type": "cgroup"}, {"type": "user"}],
-                "uidMappings": [
-                    {"containerID": 0, "hostID": 100_000, "size": 1},
-                    {"containerID": 1, "hostID": 200_000, "size": 10}
-                ]
-            }
-        });
-        change(&mut config);
-        owner(&serde_json::from_value(config).unwrap())
-    }
-
-    #[test]
-    fn a_cgroup_that_can_be_written_belongs_to_the_first_process() {
-        assert_eq!(owner_of(|_| {}), Some(200_004));
-        assert_eq!(owner_of(|c| c["process"]["user"]["uid"] = json!(0)), Some(100_000));
-        assert_eq!(owner_of(|c| c["process"]["user"]["uid"] = json!(11)), None);
-        assert_eq!(owner_of(|c| c["linux"]["namespaces"] = json!([{"type": "cgroup"}])), Some(5));
-        assert_eq!(owner_of(|c| c["linux"]["namespaces"] = json!([{"type": "user"}])), None);
-        assert_eq!(
-            owner_of(|c| c["linux"]["namespaces"] = json!([{"type": "cgroup", "path": "/proc/1/ns/cgroup"}])),
-            None
-        );
-        assert_eq!(owner_of(|c| c["mounts"][0]["options"] = json!(["ro"])), None);
-        assert_eq!(owner_of(|c| c["mounts"] = json!([])), None);
     }
 
     #[test]
