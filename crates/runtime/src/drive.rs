@@ -122,7 +122,7 @@ impl Conversation<'_> {
     fn answer(&self) -> Result<(), Error> {
         match sys::message::send(self.sync.as_fd(), &[1], None) {
             // The child is gone; what it said, or how it died, is in the socket or its status.
-            Err(e) if e.raw_os_error() == Some(Errno::EPIPE as i32) => Ok(()),
+            Err(e) if matches!(e.raw_os_error(), Some(nix::libc::EPIPE | nix::libc::ECONNRESET)) => Ok(()),
             other => other.map_err(|e| Error::new("answer the child").because(e)),
         }
     }

@@ -82,7 +82,13 @@ pub(crate) fn send(
         [0, 4, 8].map(|at| i32::from_ne_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]]));
     let of = |index: i32| usize::try_from(index).unwrap_or(0);
     let refused = REFUSALS.get(of(refused)).unwrap_or(&"");
-    if matches!((*refused, Errno::from_raw(errno)), (SEND, Errno::EPIPE) | (ENTER, Errno::ESRCH)) {
+    // ECONNRESET: it died with some of them unread.
+    let gone = match *refused {
+        SEND => [Errno::EPIPE, Errno::ECONNRESET].contains(&Errno::from_raw(errno)),
+        ENTER => errno == Errno::ESRCH as i32,
+        _ => false,
+    };
+    if gone {
         return Ok(());
     }
     let tree = trees.get(of(index)).map_or_else(String::new, ToString::to_string);
