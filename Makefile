@@ -1,6 +1,6 @@
 # An index: every target is one line and does its work elsewhere. `make demo PREFIX=DIR` keeps its state in DIR.
 CARGO ?= cargo
-export CARGO
+export CARGO BINDIR DATADIR DESTDIR
 .PHONY: demo test check integration guest-test bench install
 
 demo:        ; integration/demo                             # pull python:3.8.5-alpine and run Python in it
@@ -9,4 +9,4 @@ check:       ; integration/check                            # what needs no root
 integration: ; integration/test only-integration            # the tests on a real kernel
 guest-test:  ; integration/guest                            # rcr-runtime's tests under systemd, pure cgroup v2 and Linux 6.1, emulated
 bench:       ; integration/bench                            # ratios to the peers, in one run
-install:     ; $(CARGO) build --release && install -Dm755 -t $(DESTDIR)$(or $(BINDIR),/usr/local/bin) target/release/rcr target/release/rcr-runtime
+install:     ; integration/install-programs                 # programs, manual pages, completions below /usr/local

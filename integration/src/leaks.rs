@@ -24,13 +24,19 @@ impl Snapshot {
         }
         directories(Path::new("/sys/fs/cgroup"), &mut lines, 0);
         let places = [("netns", "/run/netns"), ("link", "/sys/class/net"), ("in", "/tmp"), ("in", "/")];
-        // Where runtimes keep the state of containers that podman and containerd have made.
-        let states = [("state", "/run/runc"), ("shim", "/run/containerd/s")].into_iter();
-        for (what, dir) in places.into_iter().chain(states) {
+        for (what, dir) in places {
             // The tests' own places come and go.
             for name in names(Path::new(dir)).filter(|n| !n.starts_with("rcr-test-")) {
                 lines.insert(format!("{what} {dir}/{name}"));
             }
+        }
+        // Where runtimes keep the state of containers that podman, docker and containerd have made.
+        for root in [Path::new("/run/runc"), Path::new("/run/containerd/s")] {
+            lines.extend(names(root).map(|name| format!("state {}/{name}", root.display())));
+        }
+        let shims = Path::new("/run/containerd/runc");
+        for namespace in names(shims) {
+            lines.extend(names(&shims.join(&namespace)).map(|id| format!("state {namespace}/{id}")));
         }
         // rcr's processes name the test's directories; orphans that the host's init is slow to reap name nothing.
         let own = format!("rcr-test-{}-", std::process::id());

@@ -3,7 +3,9 @@
 
 pub mod bundle;
 pub mod canary;
+pub mod cgroup;
 pub mod client;
+pub mod disk;
 pub mod host;
 pub mod image;
 pub mod leaks;

@@ -53,8 +53,6 @@ impl Conversation<'_> {
                 });
             }
             match step {
-                // Done by go_ahead.
-                Step::Barrier(Barrier::IdMap | Barrier::Cgroup) => {}
                 Step::Barrier(Barrier::NetDevices) => {
                     let devices = &self.plan.net_devices;
                     self.moved = Some(Moved::into_namespace_of(self.process.pid, devices)?);

@@ -121,5 +121,7 @@ impl Drop for Containerd {
         }
         self.daemon = None;
         remove_cgroups(&self.namespace);
+        // The runtime's state directory of this namespace, which shims make and keep.
+        let _ = fs::remove_dir(Path::new("/run/containerd/runc").join(&self.namespace));
     }
 }

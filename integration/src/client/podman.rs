@@ -24,18 +24,24 @@ impl Podman {
     pub fn new(world: &World, runtime: Option<&Path>) -> Self {
         let root = world.path().join("podman");
         fs::create_dir_all(root.join("networks")).expect("writable");
+        Self::configure(&root, runtime);
+        Self { root, hierarchies: hierarchies(), network: Network::new() }
+    }
+
+    /// Writes `DIR/containers.conf`.
+    pub fn configure(dir: &Path, runtime: Option<&Path>) {
         let conf = runtime
             .map_or_else(|| "[engine]\n".to_owned(), |path| readme("/etc/containers/containers.conf", path));
         // Where raising a limit is not allowed podman's own defaults fail with every runtime.
         let own = format!(
             "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
              [network]\nnetwork_backend = \"netavark\"\nnetwork_config_dir = {:?}\n",
-            root.join("networks")
+            dir.join("networks")
         );
-        let engine = "[engine]\nevents_logger = \"file\"\ninfra_image = \"localhost/pause\"\n";
+        let engine = "[engine]\nevents_logger = \"file\"\ninfra_image = \"localhost/pause\"\n\
+                      cgroup_manager = \"cgroupfs\"\n";
         let conf = conf.replacen("[engine]\n", engine, 1);
-        fs::write(root.join("containers.conf"), conf + &own).expect("writable");
-        Self { root, hierarchies: hierarchies(), network: Network::new() }
+        fs::write(dir.join("containers.conf"), conf + &own).expect("writable");
     }
 
     /// podman with these directories.
@@ -43,7 +49,7 @@ impl Podman {
         let mut command = self.network.command("podman");
         command.arg("--root").arg(self.root.join("root")).arg("--runroot").arg(self.root.join("run"));
         command.arg("--tmpdir").arg(self.root.join("tmp"));
-        command.args(["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs"]);
+        command.args(["--storage-driver", "overlay"]);
         command.env("CONTAINERS_CONF", self.root.join("containers.conf"));
         // There may be no systemd to run health checks; the tests run them by hand.
         command.env("DISABLE_HC_SYSTEMD", "true");

@@ -105,7 +105,8 @@ fn a_process_goes_on_where_it_was() {
     let bundle = stage(COUNTER, |_, _| ());
     let before = Snapshot::take();
     start(&bundle, "counter");
-    quiet(bundle.world.runtime().args(["exec", "-d", "counter", "sleep", "1000"]));
+    // A child of the init when its parent is gone; one that was left alone by its exec would not be.
+    exec(&bundle, "counter", "sleep 1000 > /dev/null 2>&1 &");
     let clock = "cut -d. -f1 /proc/uptime";
     for round in 0..2 {
         until("a count", || count(&bundle) > 3);
@@ -197,7 +198,12 @@ fn a_paused_container_comes_back_running() {
 
 /// A container, or its restore, between two pipes.
 fn between_pipes(command: &mut Command) -> (Child, BufReader<ChildStdout>) {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
     let output = BufReader::new(child.stdout.take().expect("a pipe"));
     (child, output)
 }
@@ -322,8 +328,15 @@ fn bind_mounts_are_bound_again() {
 }
 
 fn limits_are_those_of_the_configuration() {
-    let bundle =
-        stage("sleep 1000", |config, _| config["linux"]["resources"]["pids"] = json!({ "limit": 77 }));
+    // One that root can open, so that only the cgroup keeps it from doing so.
+    let devices = ["/dev/vda", "/dev/sda", "/dev/fuse", "/dev/loop-control", "/dev/tty0"];
+    let device = devices.into_iter().find(|path| File::open(path).is_ok()).expect("a device");
+    let bundle = stage("sleep 1000", |config, _| {
+        config["linux"]["resources"]["pids"] = json!({ "limit": 77 });
+        let mount =
+            json!({ "destination": "/device", "type": "bind", "source": device, "options": ["bind"] });
+        config["mounts"].as_array_mut().expect("mounts").push(mount);
+    });
     let before = Snapshot::take();
     start(&bundle, "limited");
     ok(&mut checkpoint(&bundle, "limited", "images", &["--manage-cgroups-mode", "ignore"]));
@@ -340,12 +353,8 @@ fn limits_are_those_of_the_configuration() {
     assert_eq!((read("pids.max"), read("memory.max")), ("66".to_owned(), (64 << 20).to_string()));
     assert_eq!(read("cgroup.procs"), state(&bundle, "limited")["pid"].to_string());
     // Devices too: what the configuration does not allow cannot be opened.
-    let said = exec(
-        &bundle,
-        "limited",
-        "mknod /tmp/kmsg c 1 11; cat /tmp/kmsg 2>&1 | head -1; echo x > /dev/null && echo ok",
-    );
-    assert!(said.contains("Operation not permitted") && said.ends_with("ok"), "{said}");
+    let said = exec(&bundle, "limited", "head -c1 /device 2>&1; echo x > /dev/null && echo ok");
+    assert!(said.contains("Operation not permitted") && said.ends_with("ok"), "{device}: {said}");
     delete(&bundle, "limited");
     assert_none_since(&before);
 }
@@ -399,8 +408,7 @@ fn hooks_run_and_see_the_new_process() {
 }
 
 /// An echo over TCP in the container, and a client of it whose streams are the container's.
-const ECHO: &str =
-    "nc -ll -p 7007 -e cat & until nc -z 127.0.0.1 7007; do sleep 0.05; done; exec nc 127.0.0.1 7007";
+const ECHO: &str = "nc -ll -p 7007 -e cat & until nc 127.0.0.1 7007 < /dev/null > /dev/null; do sleep 0.05; done; exec nc 127.0.0.1 7007";
 
 fn connections_are_kept_in_the_own_network() {
     let bundle = stage(ECHO, |_, _| ());

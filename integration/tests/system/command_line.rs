@@ -334,7 +334,7 @@ fn manual_pages_are_clean() {
         let said = say(Command::new("groff").args(["-man", "-ww", "-Tutf8", "-z"]).arg(&path));
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", path.display());
     }
-    assert_eq!(pages, COMMANDS.len() + 1);
+    assert!(pages > COMMANDS.len(), "one for each command and one for the program: {pages}");
     let page = ok(runtime().args(["man", "exec"]));
     assert!(page.starts_with(".TH RCR\\-RUNTIME\\-EXEC 8"), "{page}");
     assert!(page.contains("\\fB\\-\\-ignore\\-paused\\fR"), "{page}");

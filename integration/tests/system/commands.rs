@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = cases!("commands":
     warnings_are_logged_without_being_asked_for [Root, BUSYBOX],
     a_program_that_cannot_be_executed_says_so_itself [Root, BUSYBOX],
     list_and_ps_know_the_containers [Root, BUSYBOX],
-    what_is_missing_is_said [Root, BUSYBOX],
+    what_is_wrong_is_said [Root, BUSYBOX],
 );
 
 fn exec_changes_what_its_flags_say() {
@@ -253,12 +253,9 @@ fn list_and_ps_know_the_containers() {
     );
 }
 
-fn what_is_missing_is_said() {
+fn what_is_wrong_is_said() {
     let bundle = Stage::new("exit 0", |_, _| ());
     let before = Snapshot::take();
-    for command in ["events", "update"] {
-        fails(bundle.world.runtime().args([command, "x"]), 1, &[command, "yet"]);
-    }
     fails(bundle.world.runtime().args(["frobnicate", "x"]), 3, &["No help topic for 'frobnicate'"]);
     fails(
         bundle.world.runtime().args(["create", "--frob", "x"]),

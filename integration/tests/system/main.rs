@@ -11,20 +11,25 @@ mod container_fields;
 mod containers;
 mod crash;
 mod demo;
+mod events;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
+mod limits;
 mod merged_root;
 mod mount_fields;
 mod mounts;
 mod net_devices;
 mod network;
 mod process_fields;
+mod processes;
 mod resources;
 mod rootless;
 mod run;
 mod stress;
+mod systemd;
 mod unified;
+mod update;
 
 fn main() {
     let cases = [
@@ -38,6 +43,7 @@ fn main() {
         foreground::CASES,
         commands::CASES,
         resources::CASES,
+        systemd::CASES,
         unified::CASES,
         rootless::CASES,
         checkpoint::CASES,
@@ -46,6 +52,10 @@ fn main() {
         container_fields::CASES,
         mount_fields::CASES,
         net_devices::CASES,
+        limits::CASES,
+        update::CASES,
+        events::CASES,
+        processes::CASES,
         clients::CASES,
         clients::podman::CASES,
         clients::docker::CASES,

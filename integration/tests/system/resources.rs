@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = cases!("resources":
     device_rules_hold_in_v1 [Root, BUSYBOX, V1_DEVICES, FileNeed("/dev/fuse")],
     device_rules_hold_in_v2 [Root, BUSYBOX, Cgroup2, Program("unshare"), FileNeed("/dev/fuse")],
     a_limit_without_a_controller_is_refused [Root, BUSYBOX, HYBRID, Program("unshare")],
+    what_a_hierarchy_has_no_file_for_is_refused [Root, BUSYBOX, HYBRID, Program("unshare")],
     v1_cgroups_in_use_or_frozen_are_refused [Root, BUSYBOX, HYBRID],
     v2_cgroups_in_use_or_frozen_are_refused [Root, BUSYBOX, Cgroup2, Program("unshare")],
     cgroups_below_are_removed_with_the_container [Root, BUSYBOX],
@@ -269,6 +270,37 @@ fn a_limit_without_a_controller_is_refused() {
         let want = format!("cannot set {name} limit: container could not join or create cgroup");
         assert!(said.err.contains(&want), "{}", said.err);
         assert_eq!(stage.cgroups(), Vec::<PathBuf>::new());
+    }
+}
+
+fn what_a_hierarchy_has_no_file_for_is_refused() {
+    for (v2, resources, words) in [
+        (
+            true,
+            json!({"cpu": {"realtimeRuntime": 1000}}),
+            "cpu.realtimeRuntime: cgroup v2 has no realtime limits",
+        ),
+        (true, json!({"network": {"classID": 7}}), "network.classID: cgroup v2 has no net_cls controller"),
+        (
+            true,
+            json!({"network": {"priorities": [{"name": "lo", "priority": 1}]}}),
+            "network.priorities: cgroup v2 has no net_prio controller",
+        ),
+        (true, json!({"blockIO": {"leafWeight": 10}}), "blockIO.leafWeight: cgroup v2 has no leaf weights"),
+        (false, json!({"unified": {"memory.high": "1"}}), "unified: cannot use unified on cgroup v1"),
+    ] {
+        let stage = Stage::new("true", v2, |config, _| config["linux"]["resources"] = resources.clone());
+        let said = stage.run();
+        assert_eq!(said.code, 1, "{resources}: {}", said.out);
+        assert!(said.err.contains(&format!("linux.resources.{words}")), "{}", said.err);
+        assert_eq!(stage.cgroups(), Vec::<PathBuf>::new());
+    }
+    // What runc leaves out in silence there is left out here too.
+    for resources in [json!({"memory": {"swappiness": 10}}), json!({"memory": {"disableOOMKiller": true}})] {
+        let stage =
+            Stage::new("echo ran", true, |config, _| config["linux"]["resources"] = resources.clone());
+        let said = stage.run();
+        assert_eq!(said.out, "ran\n", "{resources}: {}", said.err);
     }
 }
 

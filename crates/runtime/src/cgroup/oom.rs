@@ -1,7 +1,7 @@
 //! The kernel's OOM killer at work in a cgroup: how often it was, and being told when it is.
 
+use super::Cgroup;
 use super::dir::{Dir, gone};
-use super::{Cgroup, Version};
 use crate::Error;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -12,6 +12,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+/// How long after v1's bell a kill may be counted, and rings may be echoes of it: each process that finds no memory
+/// rings, until the one that is killed has given back its own.
+const ECHO: Duration = Duration::from_secs(1);
+
+/// How often the count is looked at in that time.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Counts OOM kills from the moment it was made.
 #[derive(Debug)]
@@ -21,12 +29,21 @@ pub struct OomWatch {
     counter: File,
     /// The count that has been told.
     told: u64,
+    /// v1's bell has rung.
+    alert: Option<Alert>,
+}
+
+#[derive(Debug)]
+struct Alert {
+    until: Instant,
+    /// A kill explains it.
+    explained: bool,
 }
 
 /// What becomes readable.
 #[derive(Debug)]
 enum Bell {
-    /// v1: counts the times that memory ran out, also where the killer is off, and the end of the cgroup.
+    /// v1: rings before somebody is killed, also where the killer is off, and at the end of the cgroup.
     Event(EventFd),
     /// v2: any change of memory.events.
     File(Inotify),
@@ -54,12 +71,11 @@ fn watch_v1(dir: &Dir) -> Result<OomWatch, Error> {
     let line = format!("{} {} ", event.as_fd().as_raw_fd(), counter.as_raw_fd());
     dir.write("cgroup.event_control", &line)
         .map_err(|e| dir.failed("write to", "cgroup.event_control", e))?;
-    let told = count(&counter).unwrap_or(0);
-    Ok(OomWatch { bell: Bell::Event(event), counter, told })
+    let told = Count::read(&counter).map_or(0, |count| count.kills);
+    Ok(OomWatch { bell: Bell::Event(event), counter, told, alert: None })
 }
 
 fn watch_v2(dir: &Dir) -> Result<OomWatch, Error> {
-    debug_assert_eq!(dir.version, Version::V2);
     let file = "memory.events";
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
         .map_err(|e| Error::new("make an inotify instance").because(e))?;
@@ -67,8 +83,8 @@ fn watch_v2(dir: &Dir) -> Result<OomWatch, Error> {
         .add_watch(&dir.path.join(file), AddWatchFlags::IN_MODIFY)
         .map_err(|e| dir.failed("watch", file, e.into()))?;
     let counter = open(dir, file)?;
-    let told = count(&counter).unwrap_or(0);
-    Ok(OomWatch { bell: Bell::File(inotify), counter, told })
+    let told = Count::read(&counter).map_or(0, |count| count.kills);
+    Ok(OomWatch { bell: Bell::File(inotify), counter, told, alert: None })
 }
 
 fn open(dir: &Dir, file: &str) -> Result<File, Error> {
@@ -79,28 +95,39 @@ fn open(dir: &Dir, file: &str) -> Result<File, Error> {
 }
 
 impl OomWatch {
-    /// How many times memory ran out since the last call. `ended`: the container's init is dead, so that its cgroup
-    /// may be gone.
+    /// How many times the OOM killer was at work since the last call. `ended`: the container's init is dead, so that its
+    /// cgroup may be gone.
     ///
     /// # Errors
     /// The count can't be read.
     pub fn take(&mut self, ended: bool) -> Result<u64, Error> {
         let rung = self.bell.silence().map_err(|e| Error::new("read the OOM notification").because(e))?;
-        let counted = match count(&self.counter) {
+        let count = match Count::read(&self.counter) {
             Ok(count) => Some(count),
             Err(e) if gone(&e) => None,
             Err(e) => return Err(Error::new("read the count of OOM kills").because(e)),
         };
-        let fresh = match (&self.bell, counted) {
-            // The bell rings before the kill, which the count has only after it; and it rings when nobody is killed.
-            (Bell::Event(_), _) if !ended => rung,
-            // The last ring is the end of the cgroup.
-            (Bell::Event(_), None) => rung.saturating_sub(1),
-            (Bell::File(_), None) => 0,
-            (_, Some(count)) => count.saturating_sub(self.told),
-        };
-        self.told += fresh;
-        Ok(fresh)
+        let kills = count.as_ref().map_or(0, |count| count.kills.saturating_sub(self.told));
+        self.told += kills;
+        if kills > 0 {
+            self.alert.iter_mut().for_each(|alert| alert.explained = true);
+        }
+        // The last ring of all is for the end of the cgroup.
+        if rung > u64::from(ended) {
+            let alert = self.alert.get_or_insert(Alert { until: Instant::now(), explained: kills > 0 });
+            alert.until = Instant::now() + ECHO;
+        }
+        let off = count.is_some_and(|count| count.killer_is_off);
+        match self.alert.take_if(|alert| ended || off || alert.until <= Instant::now()) {
+            // Nobody was killed, or somebody in a cgroup below, which v1 does not count here.
+            Some(alert) if !alert.explained => Ok(1),
+            _ => Ok(kills),
+        }
+    }
+
+    /// When [`OomWatch::take`] is to be called again, though nothing became readable.
+    pub fn look_again(&self) -> Option<Duration> {
+        self.alert.is_some().then_some(LOOK)
     }
 }
 
@@ -115,7 +142,7 @@ impl AsFd for OomWatch {
 }
 
 impl Bell {
-    /// Reads all there is, without waiting: how often an event was counted.
+    /// Reads all there is, without waiting: how often v1's rang.
     fn silence(&self) -> Result<u64, Errno> {
         let read = match self {
             Bell::Event(event) => event.read(),
@@ -128,13 +155,23 @@ impl Bell {
     }
 }
 
-/// The present count of kills.
-fn count(file: &File) -> io::Result<u64> {
-    // A line each for half a dozen events.
-    let mut text = [0; 1024];
-    let length = file.read_at(&mut text, 0)?;
-    let text = String::from_utf8_lossy(&text[..length]);
-    Ok(text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0))
+/// What the file says.
+struct Count {
+    kills: u64,
+    /// v1 only: processes wait for memory instead.
+    killer_is_off: bool,
+}
+
+impl Count {
+    fn read(file: &File) -> io::Result<Count> {
+        // A line each for half a dozen events.
+        let mut text = [0; 1024];
+        let length = file.read_at(&mut text, 0)?;
+        let text = String::from_utf8_lossy(&text[..length]);
+        let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok());
+        let killer_is_off = text.lines().any(|line| line == "oom_kill_disable 1");
+        Ok(Count { kills: kills.unwrap_or(0), killer_is_off })
+    }
 }
 
 #[cfg(test)]
@@ -145,8 +182,19 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let counter = File::open(file.path()).unwrap();
-        let told = count(&counter).unwrap();
-        (file, OomWatch { bell, counter, told })
+        let told = Count::read(&counter).unwrap().kills;
+        (file, OomWatch { bell, counter, told, alert: None })
+    }
+
+    fn bell() -> Bell {
+        Bell::Event(EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap())
+    }
+
+    fn ring(watch: &OomWatch, times: u64) {
+        match &watch.bell {
+            Bell::Event(event) => drop(event.write(times).unwrap()),
+            Bell::File(_) => unreachable!(),
+        }
     }
 
     #[test]
@@ -157,23 +205,43 @@ mod tests {
         std::fs::write(file.path(), "low 0\noom 3\noom_kill 3\noom_group_kill 0\n").unwrap();
         assert_eq!(watch.take(false).unwrap(), 2);
         assert_eq!(watch.take(true).unwrap(), 0);
+        assert_eq!(watch.look_again(), None);
     }
 
     #[test]
-    fn v1_tells_each_ring_and_at_the_end_what_is_missing() {
-        let event = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).unwrap();
-        let (file, mut watch) = watch(Bell::Event(event), "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n");
-        let ring = |watch: &OomWatch, times| match &watch.bell {
-            Bell::Event(event) => drop(event.write(times).unwrap()),
-            Bell::File(_) => unreachable!(),
-        };
-        ring(&watch, 2);
-        assert_eq!(watch.take(false).unwrap(), 2, "the kills are not counted yet");
+    fn v1_tells_each_kill_once_however_often_it_rings() {
+        let (file, mut watch) = watch(bell(), "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n");
+        assert_eq!(watch.take(false).unwrap(), 0);
+        ring(&watch, 3);
+        assert_eq!(watch.take(false).unwrap(), 0, "it is not counted yet");
+        assert!(watch.look_again().is_some());
+        std::fs::write(file.path(), "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n").unwrap();
+        assert_eq!(watch.take(false).unwrap(), 1);
+        ring(&watch, 20);
+        assert_eq!(watch.take(false).unwrap(), 0, "echoes");
         std::fs::write(file.path(), "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n").unwrap();
-        // One more that nobody was told of; what rings now may be the cgroup's end.
+        assert_eq!(watch.take(false).unwrap(), 2);
+        watch.alert.as_mut().unwrap().until = Instant::now();
+        assert_eq!(watch.take(false).unwrap(), 0, "all are explained");
+        assert_eq!(watch.look_again(), None);
+        // The end of the cgroup rings once.
         ring(&watch, 1);
-        assert_eq!(watch.take(true).unwrap(), 1);
+        assert_eq!(watch.take(true).unwrap(), 0);
+    }
+
+    #[test]
+    fn v1_tells_a_ring_that_nothing_explains() {
+        let (file, mut watch) = watch(bell(), "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n");
+        ring(&watch, 2);
+        assert_eq!(watch.take(false).unwrap(), 0);
+        watch.alert.as_mut().unwrap().until = Instant::now();
+        assert_eq!(watch.take(false).unwrap(), 1);
         ring(&watch, 1);
+        assert_eq!(watch.take(false).unwrap(), 0);
+        assert_eq!(watch.take(true).unwrap(), 1, "no time is left to wait");
+        std::fs::write(file.path(), "oom_kill_disable 1\nunder_oom 1\noom_kill 0\n").unwrap();
+        ring(&watch, 1);
+        assert_eq!(watch.take(false).unwrap(), 1, "nobody will be killed");
         assert_eq!(watch.take(true).unwrap(), 0);
     }
 }

@@ -76,6 +76,14 @@ fn memory(memory: &LinuxMemory, out: &mut Vec<Setting>) -> Result<(), Error> {
     if let Some(reservation) = size("memory.reservation", memory.reservation())? {
         out.push(Setting::new("memory.low", max(reservation)));
     }
+    // Engines send them whatever the host has, and no limit is missed without them.
+    let ignored = [
+        ("swappiness", memory.swappiness().is_some_and(|n| n != u64::MAX)),
+        ("disableOOMKiller", memory.disable_oom_killer() == Some(true)),
+    ];
+    for (name, _) in ignored.iter().filter(|(_, given)| *given) {
+        tracing::warn!("linux.resources.memory.{name}: ignored: cgroup v2 has nothing like it");
+    }
     Ok(())
 }
 

@@ -205,8 +205,8 @@ impl<'a> Child<'a> {
                 Ok(())
             }
             Step::Seccomp => self.load_seccomp(at),
-            Step::Close(first) => self.close_rest(*first),
             Step::CloseOnExec(first) => sys::process::close_on_exec_from(*first).at(Doing::Call),
+            Step::Close(first) => self.close_rest(*first),
             Step::Keep => self.keep(),
             Step::StdioOwner(uid) => self.own_streams(*uid),
             Step::Home(uid) => self.look_up_home(*uid),
@@ -275,8 +275,11 @@ impl<'a> Child<'a> {
         self.tell(Message { step, doing: Doing::Reached, value })
     }
 
-    fn barrier(&self, at: usize, _: Barrier) -> Result<(), Fail> {
-        self.reached(at, 0)?;
+    fn barrier(&self, at: usize, barrier: Barrier) -> Result<(), Fail> {
+        // The parent does these two as soon as there is a process, and answers without being asked.
+        if !matches!(barrier, Barrier::IdMap | Barrier::Cgroup) {
+            self.reached(at, 0)?;
+        }
         self.wait()
     }
 

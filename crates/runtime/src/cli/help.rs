@@ -48,11 +48,6 @@ pub(crate) fn command(program: &str, command: &Command) -> String {
     text
 }
 
-/// The help of a command that runc has and this program has not.
-pub(crate) fn missing(program: &str, name: &str) -> String {
-    format!("NAME:\n   {program} {name} - not available yet\n")
-}
-
 /// What is shown before the error when a flag could not be understood.
 pub(crate) fn print_usage_error(message: &str, help: impl Fn() -> String) {
     eprintln!("Incorrect Usage: {message}\n");

@@ -87,9 +87,6 @@ const COMMANDS: &[Command] = &[
     update::COMMAND,
 ];
 
-/// Commands of runc that this program does not have, so that nobody takes "no such command" for a typing error.
-const MISSING: &[&str] = &[];
-
 /// Runs the command line `args` (the program's name first) and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let mut args = args.into_iter();
@@ -139,7 +136,6 @@ fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Fai
         print!("{}", help::version(program));
         return Ok(0);
     }
-    let wants_help = global.help || rest.iter().any(|a| a == "-h" || a == "--help");
     if name == "help" || name == "h" {
         return match rest.first().map(|topic| topic.to_string_lossy().into_owned()) {
             None => {
@@ -151,9 +147,6 @@ fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Fai
     }
     let Some(command) = COMMANDS.iter().find(|c| c.name == name) else {
         *log = Log::open(&global, &Parsed::default()).map_err(|e| (e, 1))?;
-        if MISSING.contains(&name.as_str()) && !wants_help {
-            return Err(fail(format!("{program} has no command {name:?} yet")));
-        }
         return print_help(program, &name);
     };
     let parsed =
@@ -197,10 +190,6 @@ fn dispatch(program: &str, args: Vec<OsString>, log: &mut Log) -> Result<u8, Fai
 fn print_help(program: &str, topic: &str) -> Result<u8, Failure> {
     if let Some(command) = COMMANDS.iter().find(|c| c.name == topic) {
         print!("{}", help::command(program, command));
-        return Ok(0);
-    }
-    if MISSING.contains(&topic) {
-        print!("{}", help::missing(program, topic));
         return Ok(0);
     }
     Err((Error::new(format!("No help topic for '{topic}'")), 3))

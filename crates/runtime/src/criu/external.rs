@@ -56,7 +56,7 @@ pub(crate) fn mounts(plan: &Plan) -> Vec<External> {
     found
 }
 
-/// `None`: it lies in the container's root, which criu knows.
+/// Nothing for what lies in the container's root: that is the container's own.
 fn source_of(source: &Source) -> Option<OsString> {
     match source {
         Source::Path(path) | Source::Either(path, _) | Source::Opened(_, path) => Some(text(path).to_owned()),

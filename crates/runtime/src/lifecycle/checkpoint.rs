@@ -16,6 +16,7 @@ use super::directory::{Directory, no_such_container};
 use super::kill::open_init;
 use super::record::Record;
 use crate::args::Args;
+use crate::cgroup::MountOptions;
 use crate::criu::{self, Criu, Feature, Images, Kind, Wishes};
 use crate::host::Host;
 use crate::{Error, ErrorKind, Status, plan, spec};
@@ -67,7 +68,8 @@ fn dump(directory: &Directory, record: &Record, wishes: &Wishes, images: &Images
     let spec = spec::parse(&json)?;
     criu::check_mounts(&spec)?;
     let args = Args { id: record.id.clone(), bundle: PathBuf::from(&record.bundle), ..Args::default() };
-    let made = plan::create(&spec, &Host::detect()?, &args)?;
+    let host = Host::detect()?;
+    let made = plan::create(&spec, &host, &args)?;
     let pid = record.init_process_pid;
     let fail = |e: Errno| Error::new(format!("open the root of process {pid}")).because(e);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -96,6 +98,7 @@ fn dump(directory: &Directory, record: &Record, wishes: &Wishes, images: &Images
     options.to_string().lines().for_each(|line| tracing::debug!("criu {kind}: {line}"));
     let mut status = wishes.status_fd.map(take_status).transpose()?;
     let mut criu = Criu::alone()?;
+    let cgroup2 = MountOptions::read(&host.cgroups);
     let response = criu.ask(&criu::request(kind, Some(&options), None), &mut |notification, _| {
         if notification.is("status-ready")
             && let Some(status) = status.take()
@@ -104,7 +107,13 @@ fn dump(directory: &Directory, record: &Record, wishes: &Wishes, images: &Images
             let _ = nix::unistd::write(&status, &[0]);
         }
         Ok(())
-    })?;
+    });
+    // With the checkpoint itself nothing is wrong then.
+    let kept = cgroup2.map_or(Ok(()), |options| options.keep());
+    let response = response?;
+    if let Err(e) = kept {
+        tracing::warn!("{e:#}");
+    }
     if !response.success {
         return Err(criu::failure(kind, &response, criu.said(), Some((images, criu::DUMP_LOG))));
     }

@@ -205,6 +205,7 @@ fn build<'a>(
     let shared_root = SharedRoot::of(&design.spec, &record.rootfs);
     let result = start(options, design, &cgroup, directory, record);
     result.map_err(|e| {
+        shared_root.iter().for_each(SharedRoot::undo);
         // Without one, systemd did not start the unit, or stopped it again.
         let Some(cgroup) = cgroup.get() else { return e };
         let oom = oom::kills(&record.cgroup_paths) > 0;
@@ -213,9 +214,6 @@ fn build<'a>(
         let _ = record.unit.as_ref().map(Unit::stop);
         let _ = cgroup.remove();
         let _ = record.resctrl.as_ref().map(Group::remove);
-        if let Some(root) = &shared_root {
-            root.undo();
-        }
         if oom { Error::new("container init was OOM-killed (memory limit too low?)").because(e) } else { e }
     })
 }

@@ -46,6 +46,7 @@ pub fn events(
     let mut due = Instant::now() + interval;
     loop {
         let wait = due.saturating_duration_since(Instant::now());
+        let wait = oom.look_again().map_or(wait, |soon| soon.min(wait));
         let mut fds =
             [PollFd::new(init.as_fd(), PollFlags::POLLIN), PollFd::new(oom.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, milliseconds(wait)) {

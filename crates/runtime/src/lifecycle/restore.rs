@@ -17,7 +17,7 @@ use super::create::{CONFIG, Design, announce, bring_up, kill_and_reap, log_plan}
 use super::directory::Directory;
 use super::record::Record;
 use super::{CreateOptions, Created};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, MountOptions};
 use crate::criu::{self, Criu, Images, Kind, Notification, Wishes};
 use crate::drive::leave_line_ends;
 use crate::launch::Request;
@@ -125,9 +125,10 @@ impl Restore<'_> {
         let kept = inherited.into_iter().map(|one| one.fd).chain([theirs]).collect();
         let Restore { design, cgroup, directory, .. } = *self;
         let config = record.annotations.get(criu::CONFIG_ANNOTATION).cloned();
-        let mut barriers =
+        let barriers =
             Barriers { design, cgroup, directory, record, unit: None, devices_set: false, connect: None };
-        let mut criu = self.launch(&plan, kept, stdio, ours, &mut barriers)?;
+        let mut events = Events { barriers, console, kept: None, init: None };
+        let mut criu = self.launch(&plan, kept, stdio, ours, &mut events.barriers)?;
         let seen = self.images.seen_by(criu.pid())?;
         let root = open_directory(&rootfs)?;
         let container = criu::Stopped {
@@ -142,10 +143,13 @@ impl Restore<'_> {
         };
         let asked = criu::restore(self.wishes, seen.places(), &container);
         asked.to_string().lines().for_each(|line| tracing::debug!("criu restore: {line}"));
-        let mut events = Events { barriers, console, kept: None, init: None };
+        let cgroup2 = MountOptions::read(&design.host.cgroups);
         let answer = criu.ask(&criu::request(Kind::Restore, Some(&asked), None), &mut |notification, fd| {
             events.hear(notification, fd)
         });
+        if let Some(Err(e)) = cgroup2.map(|options| options.keep()) {
+            tracing::warn!("{e:#}");
+        }
         let Events { kept, init, .. } = events;
         let result = answer.and_then(move |response| {
             if response.success && criu.end()? {

@@ -1,6 +1,6 @@
 //! Plans of a process that is criu: it runs here, or, to restore a container, in a mount namespace of its own.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -89,10 +89,10 @@ fn mount_points(made: &Plan) -> Vec<Step> {
         }
         match step {
             Step::Mount(mount) => steps.push(Step::MountPoint(mount.target.clone())),
-            Step::Bind(bind) => steps.extend(plain_bind(&bind.source, bind.target.clone())),
+            Step::Bind(bind) => steps.push(plain_bind(&bind.source, bind.target.clone())),
             Step::Device(device) => {
                 let target = Place { path: device.path.clone(), proc: OnProc::Refuse, no_link: false };
-                steps.extend(device.bind.as_ref().and_then(|source| plain_bind(source, target)));
+                steps.extend(device.bind.as_ref().map(|source| plain_bind(source, target)));
             }
             _ => {}
         }
@@ -100,20 +100,20 @@ fn mount_points(made: &Plan) -> Vec<Step> {
     steps
 }
 
-/// `None`: what lies in the container's root criu binds by itself.
-fn plain_bind(source: &Source, target: Place) -> Option<Step> {
-    let path: CString = match source {
-        Source::Path(path) | Source::Either(path, _) | Source::Opened(_, path) => path.clone(),
-        Source::Inside(_) | Source::InsideByParent(_) => return None,
+fn plain_bind(source: &Source, target: Place) -> Step {
+    let source = match source {
+        Source::Path(path) | Source::Either(path, _) | Source::Opened(_, path) => Source::Path(path.clone()),
+        Source::Inside(path) => Source::Inside(path.clone()),
+        Source::InsideByParent(tree) => Source::Inside(tree.path.clone()),
     };
-    Some(Step::Bind(Box::new(Bind {
-        source: Source::Path(path),
+    Step::Bind(Box::new(Bind {
+        source,
         recursive: true,
         attr: None,
         recursive_attr: None,
         propagation: Vec::new(),
         target,
-    })))
+    }))
 }
 
 fn is_below(place: &CStr, top: &CStr) -> bool {

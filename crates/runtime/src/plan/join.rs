@@ -31,7 +31,7 @@ pub enum HookKind {
 /// [`crate::ErrorKind::Invalid`], naming the JSON path of what can't be done.
 pub fn exec(spec: &Spec, process: &Process, joined: Target, host: &Host, args: &Args) -> Result<Plan, Error> {
     let mut planner = Planner::new(spec, host, args)?;
-    planner.join(joined)?;
+    planner.join(joined, args.placed_by_systemd)?;
     planner.keyring(process)?;
     planner.terminal(process, false);
     planner.umask(process);
@@ -73,7 +73,7 @@ pub fn hook(
         }
     }
     let mut planner = Planner::new(spec, host, args)?;
-    planner.join(joined)?;
+    planner.join(joined, false)?;
     planner.umask(&process);
     match kind {
         HookKind::StartContainer => {
@@ -104,9 +104,9 @@ pub fn hook(
 }
 
 impl Planner<'_> {
-    /// Joins every namespace that the container does not share with the host.
-    fn join(&mut self, joined: Target) -> Result<(), Error> {
-        let placed = self.args.placed_by_systemd;
+    /// Joins every namespace that the container does not share with the host. `placed`: somebody else moves the process
+    /// into its cgroup.
+    fn join(&mut self, joined: Target, placed: bool) -> Result<(), Error> {
         if placed {
             self.steps.push(Step::Barrier(Barrier::Cgroup));
         }

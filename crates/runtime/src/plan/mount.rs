@@ -296,13 +296,14 @@ impl Planner<'_> {
                 one.options.retain(|(key, _)| key.as_c_str() != c"ro");
                 self.steps.push(Step::Mount(Box::new(one)));
             } else if let Some(dir) = self.cgroup_path(at)?.within(hierarchy, host.cgroups.mode()) {
-                let mut source = self.bind_source(at, &dir, true, None)?;
-                // Without privileges it may not have been possible to make it; then this is where the process is.
-                if let (Source::Path(path), Some(own)) = (&source, &hierarchy.own)
-                    && host.euid != 0
-                {
-                    source = Source::Either(path.clone(), c_string(at, own.as_os_str())?);
-                }
+                let rootless = host.euid != 0 || host.in_user_namespace;
+                let source = match &hierarchy.own {
+                    // Without privileges it may not have been possible to make it; then this is where the process is.
+                    Some(own) if rootless => {
+                        Source::Either(c_string(at, dir.as_os_str())?, c_string(at, own.as_os_str())?)
+                    }
+                    _ => self.bind_source(at, &dir, true, None)?,
+                };
                 let attr = Some(BindAttr { set: super::option::attr_of(flags), clear: 0, times: false });
                 self.steps.push(Step::Bind(Box::new(Bind {
                     source,

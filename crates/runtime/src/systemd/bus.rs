@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
+use super::message::{self, FIXED, Message, Target, kind};
 use super::value::Value;
-use super::wire::{self, FIXED, Message, Target, kind};
 use crate::Error;
 
 /// How long an answer may take; D-Bus's usual 25 s.
@@ -40,6 +40,8 @@ pub(super) struct Bus {
     signals: Vec<Message>,
     /// What the bus calls this connection; empty if there is no bus in between.
     name: String,
+    /// Who answered last. The bus lets anybody send signals, with his own name on them.
+    peer: String,
 }
 
 /// An error that the other side answered with; the source of an [`Error`].
@@ -117,11 +119,14 @@ impl Bus {
         let fail = |e: Error| Error::new(format!("{member} on D-Bus")).because(e);
         let deadline = Instant::now() + PATIENCE;
         self.serial += 1;
-        self.send(&wire::call(self.serial, target, member, body), deadline).map_err(fail)?;
+        self.send(&message::call(self.serial, target, member, body), deadline).map_err(fail)?;
         loop {
             let message = self.receive(deadline).map_err(fail)?;
             match message.kind {
-                kind::RETURN if message.reply_serial == self.serial => return Ok(message.body),
+                kind::RETURN if message.reply_serial == self.serial => {
+                    self.peer = message.sender;
+                    return Ok(message.body);
+                }
                 kind::ERROR if message.reply_serial == self.serial => {
                     let text = message.body.first().and_then(Value::text).unwrap_or_default().to_owned();
                     return Err(Error::new(member).because(Refusal { name: message.name, message: text }));
@@ -132,7 +137,8 @@ impl Bus {
         }
     }
 
-    /// Waits for a signal of which `wanted` makes something, those included that came since [`Bus::watch`].
+    /// Waits for a signal of the one who answered last, of which `wanted` makes something; those included that came
+    /// since [`Bus::watch`].
     ///
     /// # Errors
     /// It did not come until `deadline`; the end of the connection.
@@ -141,14 +147,18 @@ impl Bus {
         deadline: Instant,
         mut wanted: impl FnMut(&Message) -> Option<T>,
     ) -> Result<T, Error> {
+        let peer = self.peer.clone();
+        let mut look = |message: &Message| {
+            let its = message.kind == kind::SIGNAL && message.sender == peer;
+            its.then(|| wanted(message)).flatten()
+        };
         for early in std::mem::take(&mut self.signals) {
-            if let Some(found) = wanted(&early) {
+            if let Some(found) = look(&early) {
                 return Ok(found);
             }
         }
         loop {
-            let message = self.receive(deadline)?;
-            if let Some(found) = (message.kind == kind::SIGNAL).then(|| wanted(&message)).flatten() {
+            if let Some(found) = look(&self.receive(deadline)?) {
                 return Ok(found);
             }
         }
@@ -200,14 +210,14 @@ impl Bus {
         let nonsense = || Error::new("the answer is no D-Bus message");
         let length = loop {
             match self.inbox.first_chunk::<FIXED>() {
-                Some(start) => break wire::length(start).ok_or_else(nonsense)?,
+                Some(start) => break message::length(start).ok_or_else(nonsense)?,
                 None => self.fill(4096, deadline)?,
             }
         };
         while self.inbox.len() < length {
             self.fill(length - self.inbox.len(), deadline)?;
         }
-        let message = wire::parse(&self.inbox[..length]).ok_or_else(nonsense)?;
+        let message = message::parse(&self.inbox[..length]).ok_or_else(nonsense)?;
         self.inbox.drain(..length);
         Ok(message)
     }
@@ -250,7 +260,8 @@ fn dial(addresses: &str) -> Result<Bus, Error> {
             Ok(socket) => {
                 let socket = UnixStream::from(socket);
                 let (inbox, signals) = (Vec::new(), Vec::new());
-                let mut bus = Bus { socket, serial: 0, inbox, signals, name: String::new() };
+                let mut bus =
+                    Bus { socket, serial: 0, inbox, signals, name: String::new(), peer: String::new() };
                 return bus.authenticate().map(|()| bus).map_err(|e| fail().because(e));
             }
             Err(e) => failed = Some(e),

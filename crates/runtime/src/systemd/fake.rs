@@ -4,8 +4,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::JoinHandle;
 
+use super::message::{self, FIXED, kind};
 use super::value::Value;
-use super::wire::{self, FIXED, kind};
+
+/// What the bus calls systemd.
+const SYSTEMD: &str = ":1.1";
 
 /// What a call is answered with.
 pub(super) enum Answer {
@@ -15,6 +18,8 @@ pub(super) enum Answer {
     Job(&'static str, &'static [(&'static str, &'static str)]),
     /// The same with the signal first.
     EarlyJob(&'static str, &'static str),
+    /// A job of which somebody else says that it failed, before it is done.
+    ForgedJob(&'static str),
     /// A refusal: name and text.
     Error(&'static str, &'static str),
     /// Something that is no message.
@@ -81,21 +86,23 @@ fn serve(stream: UnixStream, answers: Vec<Answer>) -> std::io::Result<Vec<String
             return Ok(calls);
         }
         let mut bytes = start.to_vec();
-        bytes.resize(wire::length(&start).unwrap(), 0);
+        bytes.resize(message::length(&start).unwrap(), 0);
         reader.read_exact(&mut bytes[FIXED..])?;
-        let message = wire::parse(&bytes).unwrap();
+        let message = message::parse(&bytes).unwrap();
         let serial = u32::from_le_bytes(bytes[8..12].try_into().unwrap());
         let (name, argument) = (message.name.clone(), message.body.first().and_then(Value::text));
-        let answer = |body: &[Value]| wire::answer(kind::RETURN, serial, "", body);
-        let done = |job: &str, result: &str| {
+        let answer = |body: &[Value]| message::answer(SYSTEMD, kind::RETURN, serial, "", body);
+        let says = |sender: &str, job: &str, result: &str| {
             let job = Value::Path(job.to_owned());
-            wire::answer(
+            message::answer(
+                sender,
                 kind::SIGNAL,
                 0,
                 "JobRemoved",
                 &[Value::Uint32(1), job, "x.scope".into(), result.into()],
             )
         };
+        let done = |job: &str, result: &str| says(SYSTEMD, job, result);
         let bytes = match name.as_str() {
             "Hello" => answer(&[":1.7".into()]),
             "AddMatch" => answer(&[]),
@@ -108,7 +115,19 @@ fn serve(stream: UnixStream, answers: Vec<Answer>) -> std::io::Result<Vec<String
                 Answer::EarlyJob(job, result) => {
                     [done(job, result), answer(&[Value::Path(job.to_owned())])].concat()
                 }
-                Answer::Error(name, text) => wire::answer(kind::ERROR, serial, name, &[text.into()]),
+                Answer::ForgedJob(job) => {
+                    let path = Value::Path(job.to_owned());
+                    [
+                        says(":1.99", job, "failed"),
+                        answer(&[path]),
+                        says(":1.99", job, "failed"),
+                        done(job, "done"),
+                    ]
+                    .concat()
+                }
+                Answer::Error(name, text) => {
+                    message::answer(SYSTEMD, kind::ERROR, serial, name, &[text.into()])
+                }
                 Answer::Bytes(bytes) => bytes.to_vec(),
                 Answer::Close => return Ok(calls),
             },

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::bus::{Bus, escape, refusal};
+use super::message::Target;
 use super::place::is_slice;
 use super::property::Property;
 use super::value::Value;
-use super::wire::Target;
 use crate::{Error, ErrorKind};
 
 /// How long a unit may take to start or stop.
@@ -275,6 +275,8 @@ mod tests {
         let (result, calls) = started(vec![Answer::Job(JOB, &[("/other", "failed"), (JOB, "done")])]);
         assert_eq!(result, Ok(()));
         assert_eq!(calls, ["Hello", "AddMatch", "StartTransientUnit x.scope"]);
+        // Nobody but systemd can say so.
+        assert_eq!(started(vec![Answer::ForgedJob(JOB)]).0, Ok(()));
         // The signal may come before the answer.
         assert_eq!(started(vec![Answer::EarlyJob(JOB, "done")]).0, Ok(()));
     }

@@ -17,13 +17,15 @@ mod bus;
 mod device;
 #[cfg(test)]
 mod fake;
+mod literal;
 mod manager;
+mod marshal;
+mod message;
 mod place;
 mod property;
 mod text;
 mod unit;
 mod value;
-mod wire;
 
 pub(crate) use property::rounded;
 pub(crate) use unit::{Draft, Started, Unit};

@@ -1,5 +1,7 @@
 //! docker.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::process::{Command, Stdio};
 
 use harness::client::Docker;
@@ -21,6 +23,8 @@ pub(crate) const CASES: &[Case] = cases!("clients::docker":
     restarts_and_checks_health [Root, BUSYBOX, DOCKERD, DOCKER, SKOPEO],
     publishes_ports [Root, BUSYBOX, DOCKERD, DOCKER, SKOPEO, Program("curl"), Program("iptables")],
     a_swarm_of_two_services [Root, BUSYBOX, DOCKERD, DOCKER, SKOPEO, Program("iptables")],
+    builds_copies_and_commits [Root, BUSYBOX, DOCKERD, DOCKER, SKOPEO],
+    containers_look_as_under_runc [Root, BUSYBOX, DOCKERD, DOCKER, SKOPEO, Program("runc")],
     many_containers [Root, BUSYBOX, DOCKERD, DOCKER, SKOPEO],
 );
 
@@ -208,6 +212,110 @@ fn a_swarm_of_two_services() {
     });
     ok(&mut stage.command(&["service", "rm", "server", "client"]));
     ok(&mut stage.command(&["swarm", "leave", "--force"]));
+}
+
+fn builds_copies_and_commits() {
+    let stage = Stage::new();
+    let context = stage.world.path().join("context");
+    fs::create_dir(&context).expect("writable");
+    let lines = "FROM box\nRUN echo built > /built && mkdir -m 700 /home/alice/own\nUSER 1000\nCMD [\"cat\", \"/built\"]\n";
+    fs::write(context.join("Dockerfile"), lines).expect("writable");
+    let mut build = stage.command(&["build", "-q", "--network", "none", "-t", "made", "."]);
+    ok(build.current_dir(&context).env("DOCKER_BUILDKIT", "0"));
+    assert_eq!(ok(&mut stage.command(&["run", "--rm", "made"])), "built");
+    ok(&mut stage.run(&["-d", "--name", "stays", "-v", "kept:/kept"], &["sleep", "1000"]));
+    ok(stage.command(&["cp", "Dockerfile", "stays:/copied"]).current_dir(&context));
+    assert!(ok(&mut stage.command(&["exec", "stays", "cat", "/copied"])).contains("FROM box"));
+    let flags = ["exec", "-u", "alice", "-w", "/tmp", "-e", "WORD=given", "stays"];
+    let said = ok(stage.command(&flags).args(["sh", "-c", "id -un; pwd; echo $WORD; touch file"]));
+    assert_eq!(said, "alice\n/tmp\ngiven");
+    ok(&mut stage.command(&["exec", "-d", "stays", "touch", "/kept/later"]));
+    until("the detached exec", || say(&mut stage.command(&["exec", "stays", "ls", "/kept/later"])).code == 0);
+    // It is paused meanwhile.
+    ok(&mut stage.command(&["commit", "stays", "grown"]));
+    assert_eq!(ok(&mut stage.command(&["run", "--rm", "grown", "stat", "-c", "%U", "/tmp/file"])), "alice");
+    let processes = ok(&mut stage.run(&["--rm", "--pid", "container:stays"], &["ps", "-o", "pid,comm"]));
+    assert!(processes.contains("1 sleep"), "{processes}");
+    ok(&mut stage.command(&["restart", "-t", "0", "stays"]));
+    assert_eq!(ok(&mut stage.run(&["--rm", "--volumes-from", "stays"], &["ls", "/kept"])), "later");
+    let text = "line\n".repeat(200_000);
+    let input = stage.world.path().join("input");
+    fs::write(&input, &text).expect("writable");
+    let mut cat = stage.run(&["--rm", "-i"], &["cat"]);
+    cat.stdin(fs::File::open(&input).expect("readable"));
+    assert!(say(&mut cat).out == text, "input and output of a megabyte");
+}
+
+/// What has ever differed between runtimes: users and capabilities, namespaces, limits, devices, mounts, terminals.
+const LOOKS: &[&[&str]] = &[
+    &["--network", "none"],
+    &[
+        "-u",
+        "1000:1000",
+        "--cap-add",
+        "NET_ADMIN",
+        "--cap-drop",
+        "CHOWN",
+        "--security-opt",
+        "no-new-privileges",
+    ],
+    &["--read-only", "--tmpfs", "/tmp:size=1m,mode=1777", "--security-opt", "seccomp=unconfined"],
+    &["--pid", "host", "--ipc", "host", "--uts", "host", "--network", "host"],
+    &[
+        "-m",
+        "64m",
+        "--memory-swap",
+        "128m",
+        "--cpus",
+        "0.5",
+        "--cpuset-cpus",
+        "0",
+        "--pids-limit",
+        "30",
+        "--oom-score-adj",
+        "500",
+    ],
+    &[
+        "--ulimit",
+        "nofile=100:200",
+        "--sysctl",
+        "net.ipv4.ip_unprivileged_port_start=80",
+        "--shm-size",
+        "8m",
+        "-w",
+        "/made/up",
+    ],
+    &[
+        "--device",
+        "/dev/null:/dev/deep/null:r",
+        "--cap-drop",
+        "ALL",
+        "-e",
+        "WORD=given",
+        "--domainname",
+        "example.test",
+    ],
+    &["-v", "/usr/share:/deep/er:ro", "-v", "/dev/shm:/dev/shm", "--ipc", "none", "--cgroupns", "private"],
+    &["-t", "--init", "--security-opt", "systempaths=unconfined"],
+];
+
+fn containers_look_as_under_runc() {
+    let stage = Stage::new();
+    for flags in LOOKS {
+        let look = |runtime: &str| {
+            let host_uts = flags.contains(&"--uts");
+            let name: &[&str] = if host_uts { &[] } else { &["--hostname", "same"] };
+            let flags = [&["--rm", "--runtime", runtime], name, flags].concat();
+            say(&mut stage.run(&flags, &["sh", "-c", include_str!("look.sh")])).out
+        };
+        let (ours, theirs) = (look("rcr"), look("runc"));
+        assert!(theirs.lines().count() > 50, "{flags:?}: {theirs}");
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+        let (left, right) = (lines(&ours), lines(&theirs));
+        let (more, less): (Vec<_>, Vec<_>) =
+            (left.difference(&right).collect(), right.difference(&left).collect());
+        assert!(more.is_empty() && less.is_empty(), "{flags:?}\nrcr-runtime: {more:#?}\nrunc: {less:#?}");
+    }
 }
 
 fn many_containers() {

@@ -1,6 +1,7 @@
 //! podman.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use harness::client::Podman;
@@ -10,7 +11,7 @@ use harness::world::{World, binary, ok, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};
 
-use super::{RESIZED, SIZED, cannot_start, cgroup_value, many, namespace, on_terminal, until};
+use super::{RESIZED, SIZED, archive, cannot_start, cgroup_value, many, namespace, on_terminal, until};
 
 const BUSYBOX: Need = File("/bin/busybox");
 const PODMAN: Need = Program("podman");
@@ -24,6 +25,7 @@ pub(crate) const CASES: &[Case] = cases!("clients::podman":
     a_pod_shares_namespaces [Root, BUSYBOX, PODMAN],
     plays_a_kubernetes_pod [Root, BUSYBOX, PODMAN, Program("curl")],
     user_namespaces [Root, BUSYBOX, PODMAN],
+    without_root [Root, BUSYBOX, PODMAN, Program("newuidmap"), Program("runuser"), Program("skopeo")],
     many_containers [Root, BUSYBOX, PODMAN],
 );
 
@@ -264,6 +266,69 @@ fn user_namespaces() {
     assert!(status.lines().any(|line| line.starts_with("Uid:\t200000\t")), "{status}");
     assert_eq!(ok(&mut stage.command(&["exec", "-u", "1000", "stays", "id", "-u"])), "1000");
     ok(&mut stage.command(&["rm", "-f", "-t", "0", "stays"]));
+}
+
+/// Run by root in a mount and a pid namespace of its own, which take all with them when they end.
+const WITHOUT_ROOT: &str = r#"
+set -e
+echo 'daemon:300000:65536' > ids
+mount --bind ids /etc/subuid
+mount --bind ids /etc/subgid
+exec runuser -u daemon -- sh -e -c '
+    export HOME=$PWD/home
+    podman="podman --root $HOME/root --runroot $HOME/runroot --tmpdir $HOME/tmp --storage-driver vfs"
+    $podman pull -q oci-archive:box.tar > $HOME/id
+    $podman tag $(cat $HOME/id) localhost/box
+    run="$podman run --network none"
+    $run --rm localhost/box sh -c "id -u; cat /proc/self/uid_map"
+    $run --rm --userns keep-id localhost/box id -u
+    $run -d --name stays localhost/box sleep 1000 > $HOME/id
+    $podman exec stays ps -o pid,comm
+    $podman container inspect --format "{{.OCIRuntime}}" stays
+    code=0; $run --rm localhost/box no-such-command || code=$?
+    echo code $code
+    $podman rm -f -t 0 stays > $HOME/id
+'
+"#;
+
+fn without_root() {
+    let world = World::new();
+    let dir = world.path();
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("its owner");
+    archive(&world, "oci-archive", "box:latest", &["sh"]);
+    // Where the user may reach it.
+    let runtime = dir.join("rcr-runtime");
+    fs::copy(binary("rcr-runtime"), &runtime).expect("a copy");
+    Podman::configure(dir, Some(&runtime));
+    for name in ["home", "run", "networks"] {
+        fs::create_dir(dir.join(name)).expect("writable");
+        ok(Command::new("chown").arg("daemon").arg(dir.join(name)));
+    }
+    let mut all = Command::new("unshare");
+    all.args([
+        "--mount",
+        "--propagation",
+        "slave",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "sh",
+        "-c",
+        WITHOUT_ROOT,
+    ]);
+    all.current_dir(dir).env("XDG_RUNTIME_DIR", dir.join("run"));
+    all.env("CONTAINERS_CONF", dir.join("containers.conf")).stdin(Stdio::null());
+    let said = say(&mut all);
+    let words: Vec<&str> = said.out.split_whitespace().collect();
+    let [uid, inside, own, one, first, rest, length, kept, seen @ ..] = &words[..] else {
+        panic!("{}{}", said.out, said.err)
+    };
+    let map = (*uid, *inside, *one, *first, *rest, *length);
+    assert_eq!(map, ("0", "0", "1", "1", "300000", "65536"), "{}{}", said.out, said.err);
+    assert_eq!(own, kept, "the caller's own id");
+    assert!(seen.join(" ").contains("1 sleep"), "{}", said.out);
+    assert!(seen.ends_with(&["rcr", "code", "127"]), "{}{}", said.out, said.err);
 }
 
 fn many_containers() {

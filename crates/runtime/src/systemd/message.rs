@@ -1,9 +1,7 @@
-//! Messages as bytes (D-Bus specification, "Marshaling (Wire Format)" and "Message Format").
-//!
-//! Written is always little endian; read is what the other side writes. Nothing that is read is trusted: every length
-//! is checked against what is there.
+//! Messages (D-Bus specification, "Message Format").
 
-use super::value::{Value, first_type};
+use super::marshal::{Reader, Writer};
+use super::value::Value;
 
 /// Bytes before the header fields' array.
 pub(super) const FIXED: usize = 16;
@@ -82,9 +80,9 @@ fn message(kind: u8, serial: u32, mut fields: Vec<(u8, Value)>, body: &[Value]) 
 
 /// The bytes of an answer or a signal, as only the other side writes them.
 #[cfg(test)]
-pub(super) fn answer(kind: u8, reply_serial: u32, name: &str, body: &[Value]) -> Vec<u8> {
+pub(super) fn answer(sender: &str, kind: u8, reply_serial: u32, name: &str, body: &[Value]) -> Vec<u8> {
     let name_field = if kind == kind::ERROR { field::ERROR_NAME } else { field::MEMBER };
-    let mut fields = vec![(field::REPLY_SERIAL, Value::Uint32(reply_serial))];
+    let mut fields = vec![(field::REPLY_SERIAL, Value::Uint32(reply_serial)), (field::SENDER, sender.into())];
     if !name.is_empty() {
         fields.push((name_field, name.into()));
     }
@@ -125,219 +123,12 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
             _ => {}
         }
     }
-    reader.skip_to(8)?;
-    let body = reader.bytes.get(reader.at..)?;
+    let body = reader.rest(8)?;
     if body.len() != body_length {
         return None;
     }
-    let mut reader = Reader::new(body, 0, big);
-    let mut rest = signature.as_str();
-    while !rest.is_empty() {
-        let (first, others) = rest.split_at(first_type(rest)?);
-        message.body.push(reader.value(first)?);
-        rest = others;
-    }
+    message.body = Reader::new(body, 0, big).sequence(&signature)?;
     Some(message)
-}
-
-/// To how many bytes values of a type are aligned.
-fn alignment(signature: &str) -> usize {
-    match signature.as_bytes().first() {
-        Some(b'n' | b'q') => 2,
-        Some(b'b' | b'i' | b'u' | b's' | b'o' | b'a') => 4,
-        Some(b'x' | b't' | b'd' | b'(' | b'{') => 8,
-        _ => 1,
-    }
-}
-
-#[derive(Default)]
-struct Writer {
-    bytes: Vec<u8>,
-}
-
-impl Writer {
-    fn pad(&mut self, to: usize) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(to), 0);
-    }
-
-    fn number<const N: usize>(&mut self, bytes: [u8; N]) {
-        self.pad(N);
-        self.bytes.extend(bytes);
-    }
-
-    fn length(&mut self, length: usize) {
-        // A configuration is not longer than a few megabytes.
-        self.number(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-    }
-
-    fn value(&mut self, value: &Value) {
-        match value {
-            Value::Byte(n) => self.bytes.push(*n),
-            Value::Bool(b) => self.number(u32::from(*b).to_le_bytes()),
-            Value::Int16(n) => self.number(n.to_le_bytes()),
-            Value::Uint16(n) => self.number(n.to_le_bytes()),
-            Value::Int32(n) => self.number(n.to_le_bytes()),
-            Value::Uint32(n) => self.number(n.to_le_bytes()),
-            Value::Int64(n) => self.number(n.to_le_bytes()),
-            Value::Uint64(n) => self.number(n.to_le_bytes()),
-            Value::Double(n) => self.number(n.to_le_bytes()),
-            Value::Text(text) | Value::Path(text) => {
-                self.length(text.len());
-                self.bytes.extend(text.as_bytes());
-                self.bytes.push(0);
-            }
-            Value::Signature(text) => {
-                self.bytes.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
-                self.bytes.extend(text.as_bytes());
-                self.bytes.push(0);
-            }
-            Value::Array(element, items) => {
-                self.length(0);
-                let length_at = self.bytes.len() - 4;
-                // The padding before the first element does not count.
-                self.pad(alignment(element));
-                let start = self.bytes.len();
-                items.iter().for_each(|item| self.value(item));
-                let length = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
-                self.bytes[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
-            }
-            Value::Struct(fields) => {
-                self.pad(8);
-                fields.iter().for_each(|field| self.value(field));
-            }
-            Value::Entry(pair) => {
-                self.pad(8);
-                self.value(&pair.0);
-                self.value(&pair.1);
-            }
-            Value::Variant(inner) => {
-                self.value(&Value::Signature(inner.signature()));
-                self.value(inner);
-            }
-        }
-    }
-}
-
-/// Deepest nesting that the specification allows, variants included.
-const DEEPEST: usize = 64;
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    big: bool,
-    depth: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8], at: usize, big: bool) -> Reader<'a> {
-        Reader { bytes, at, big, depth: 0 }
-    }
-
-    fn skip_to(&mut self, multiple: usize) -> Option<()> {
-        self.at = self.at.checked_next_multiple_of(multiple)?;
-        Some(())
-    }
-
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let taken = self.bytes.get(self.at..self.at.checked_add(length)?)?;
-        self.at += length;
-        Some(taken)
-    }
-
-    fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.skip_to(N)?;
-        let mut bytes: [u8; N] = self.take(N)?.try_into().ok()?;
-        if self.big {
-            bytes.reverse();
-        }
-        Some(bytes)
-    }
-
-    fn length(&mut self) -> Option<usize> {
-        usize::try_from(u32::from_le_bytes(self.number()?)).ok()
-    }
-
-    fn string(&mut self, length: usize) -> Option<String> {
-        let text = std::str::from_utf8(self.take(length)?).ok()?.to_owned();
-        (self.take(1)? == [0]).then_some(text)
-    }
-
-    /// A value of the one complete type `signature`.
-    fn value(&mut self, signature: &str) -> Option<Value> {
-        // Variants in variants could go as deep as the message is long.
-        self.depth += 1;
-        let value = if self.depth > DEEPEST { None } else { self.plain(signature) };
-        self.depth -= 1;
-        value
-    }
-
-    fn plain(&mut self, signature: &str) -> Option<Value> {
-        Some(match signature.as_bytes().first()? {
-            b'y' => Value::Byte(self.take(1)?[0]),
-            b'b' => Value::Bool(u32::from_le_bytes(self.number()?) != 0),
-            b'n' => Value::Int16(i16::from_le_bytes(self.number()?)),
-            b'q' => Value::Uint16(u16::from_le_bytes(self.number()?)),
-            b'i' => Value::Int32(i32::from_le_bytes(self.number()?)),
-            // A descriptor is sent as its index in those that come along; none are asked for.
-            b'u' | b'h' => Value::Uint32(u32::from_le_bytes(self.number()?)),
-            b'x' => Value::Int64(i64::from_le_bytes(self.number()?)),
-            b't' => Value::Uint64(u64::from_le_bytes(self.number()?)),
-            b'd' => Value::Double(f64::from_le_bytes(self.number()?)),
-            b's' => {
-                let length = self.length()?;
-                Value::Text(self.string(length)?)
-            }
-            b'o' => {
-                let length = self.length()?;
-                Value::Path(self.string(length)?)
-            }
-            b'g' => Value::Signature(self.signature()?),
-            b'v' => {
-                let inner = self.signature()?;
-                (first_type(&inner)? == inner.len()).then_some(())?;
-                Value::Variant(Box::new(self.value(&inner)?))
-            }
-            b'a' => self.array(&signature[1..])?,
-            b'(' => {
-                self.skip_to(8)?;
-                Value::Struct(self.sequence(&signature[1..signature.len() - 1])?)
-            }
-            b'{' => {
-                self.skip_to(8)?;
-                let mut pair = self.sequence(&signature[1..signature.len() - 1])?;
-                let (value, key) = (pair.pop()?, pair.pop()?);
-                Value::Entry(Box::new((key, value)))
-            }
-            _ => return None,
-        })
-    }
-
-    fn signature(&mut self) -> Option<String> {
-        let length = usize::from(self.take(1)?[0]);
-        self.string(length)
-    }
-
-    fn array(&mut self, element: &str) -> Option<Value> {
-        let length = self.length()?;
-        self.skip_to(alignment(element))?;
-        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len())?;
-        let mut items = Vec::new();
-        while self.at < end {
-            items.push(self.value(element)?);
-        }
-        (self.at == end).then(|| Value::Array(element.to_owned(), items))
-    }
-
-    fn sequence(&mut self, mut signature: &str) -> Option<Vec<Value>> {
-        let mut items = Vec::new();
-        while !signature.is_empty() {
-            // An entry's own braces were taken off, so that its types are like a struct's.
-            let (first, rest) = signature.split_at(first_type(signature)?);
-            items.push(self.value(first)?);
-            signature = rest;
-        }
-        Some(items)
-    }
 }
 
 #[cfg(test)]
@@ -373,7 +164,7 @@ mod tests {
     }
 
     fn signal(body: &[Value]) -> Vec<u8> {
-        answer(kind::SIGNAL, 9, "Done", body)
+        answer(":1.2", kind::SIGNAL, 9, "Done", body)
     }
 
     #[test]
@@ -398,7 +189,7 @@ mod tests {
         assert_eq!(length(bytes[..FIXED].try_into().unwrap()), Some(bytes.len()));
         let message = parse(&bytes).unwrap();
         assert_eq!((message.kind, message.reply_serial, message.name.as_str()), (kind::SIGNAL, 9, "Done"));
-        assert_eq!(message.body, body);
+        assert_eq!((message.sender.as_str(), message.body), (":1.2", body));
         let empty = call(2, MANAGER, "Hello", &[]);
         assert_eq!(parse(&empty).unwrap().body, []);
     }
