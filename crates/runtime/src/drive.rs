@@ -229,11 +229,13 @@ pub(crate) struct Heard {
 
 fn receive(sync: BorrowedFd) -> Result<Option<Heard>, Error> {
     let mut bytes = [0u8; 8 + LOG_MAX];
+    let reset = |e: &std::io::Error| e.raw_os_error() == Some(Errno::ECONNRESET as i32);
     let (len, fd) = match sys::message::receive(sync, &mut bytes) {
-        // Messages of ours were not read before the end: so it is when a child dies early.
-        Err(e) if e.raw_os_error() == Some(Errno::ECONNRESET as i32) => (0, None),
-        other => other.map_err(|e| Error::new("hear from the child").because(e))?,
-    };
+        // Messages of ours were not read before the end: so it is when a child dies early. What it said is behind that.
+        Err(e) if reset(&e) => sys::message::receive(sync, &mut bytes),
+        other => other,
+    }
+    .map_err(|e| Error::new("hear from the child").because(e))?;
     if len == 0 {
         return Ok(None);
     }
@@ -377,6 +379,18 @@ mod tests {
     use std::ffi::CString;
 
     use super::*;
+
+    #[test]
+    fn the_last_words_of_a_dead_child_are_heard() {
+        let (ours, theirs) = sys::message::pair().unwrap();
+        let message = Message { step: 3, doing: Doing::WriteOffsets, value: 34 };
+        sys::message::send(theirs.as_fd(), &message.to_bytes(), None).unwrap();
+        // It died without reading this, which the kernel tells first.
+        sys::message::send(ours.as_fd(), &[1], None).unwrap();
+        drop(theirs);
+        assert_eq!(receive(ours.as_fd()).unwrap().unwrap().message, message);
+        assert!(receive(ours.as_fd()).unwrap().is_none());
+    }
 
     #[test]
     fn errnos_read_as_in_other_runtimes() {

@@ -51,6 +51,32 @@ impl Resctrl {
     }
 }
 
+/// Other shares for a group that exists: `update`'s flags.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shares<'a> {
+    /// Of the level 3 cache: a line `L3:…`.
+    pub l3: Option<&'a str>,
+    /// Of memory bandwidth: a line `MB:…`.
+    pub bandwidth: Option<&'a str>,
+}
+
+impl Shares<'_> {
+    /// Refuses what this host can't give.
+    pub(crate) fn check(&self, resctrl: Option<&Resctrl>) -> Result<(), Error> {
+        let refuse = |why: &str| Err(Error::new(why).kind(ErrorKind::Invalid));
+        if self.l3.is_some() && !resctrl.is_some_and(|r| r.l3) {
+            return refuse("Intel RDT/CAT: l3 cache schema is not enabled");
+        }
+        if self.bandwidth.is_some() && !resctrl.is_some_and(|r| r.bandwidth) {
+            return refuse("Intel RDT/MBA: memory bandwidth schema is not enabled");
+        }
+        match self.l3.into_iter().chain(self.bandwidth).find(|line| line.contains(['\n', '\0'])) {
+            Some(line) => refuse(&format!("schema {line:?} is more than a line")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The first mount point of a resctrl file system in the text of mountinfo.
 fn mount_point(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
@@ -158,6 +184,15 @@ impl Group {
         // In one write: the kernel takes all lines or none after the first that is wrong.
         let text: String = schemata.iter().map(|line| format!("{line}\n")).collect();
         write(&self.dir.join("schemata"), &text)
+    }
+
+    /// The group's present shares of the resources that `lines` name.
+    pub(crate) fn shares(&self, lines: &[String]) -> Result<Vec<String>, Error> {
+        let path = self.dir.join("schemata");
+        let has = fs::read_to_string(&path).map_err(|e| Error::new(format!("read {path:?}")).because(e))?;
+        let resource = |line: &str| line.split(':').next().unwrap_or_default().trim().to_owned();
+        let named = |line: &str| lines.iter().any(|wanted| resource(wanted) == resource(line));
+        Ok(has.lines().filter(|line| named(line)).map(|line| line.trim().to_owned()).collect())
     }
 
     /// Puts a process into the group.
@@ -310,6 +345,24 @@ mod tests {
         let error = entry.enter(true, 7).unwrap_err();
         assert!(format!("{error:#}").contains("make resctrl group"), "somebody was quicker: {error:#}");
         assert!(!entry.claim().own, "another's group of that name");
+    }
+
+    #[test]
+    fn shares_can_be_changed_and_put_back() {
+        let root = resctrl();
+        let group = Group { dir: root.path().to_owned(), monitor: None, own: false };
+        assert_eq!(group.shares(&["MB:1=10".into()]).unwrap(), ["MB:0= 50;1=100"]);
+        assert_eq!(group.shares(&["L3:0=f".into(), "L2:0=f".into()]).unwrap(), ["L3:0=00ff;1=0fff"]);
+        let found = Resctrl::at(root.path());
+        let l3 = Shares { l3: Some("L3:0=f"), bandwidth: None };
+        l3.check(Some(&found)).unwrap();
+        let none = l3.check(None).unwrap_err().to_string();
+        assert_eq!(none, "Intel RDT/CAT: l3 cache schema is not enabled");
+        let bandwidth = Shares { l3: None, bandwidth: Some("MB:0=10") };
+        let lacks = bandwidth.check(Some(&found)).unwrap_err().to_string();
+        assert_eq!(lacks, "Intel RDT/MBA: memory bandwidth schema is not enabled");
+        let two = Shares { l3: Some("L3:0=f\nMB:0=1"), bandwidth: None };
+        assert!(two.check(Some(&found)).is_err());
     }
 
     #[test]

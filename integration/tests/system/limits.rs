@@ -86,7 +86,7 @@ fn in_a_new_one(file: &str) -> bool {
 
 fn huge_page_file() -> Option<&'static str> {
     let on = |file: &str| std::fs::read_to_string(file).is_ok_and(|text| text.contains("hugetlb"));
-    if std::path::Path::new("/sys/fs/cgroup/hugetlb").is_dir() {
+    if on("/proc/self/cgroup") {
         Some("hugetlb.2MB.limit_in_bytes")
     } else if on("/sys/fs/cgroup/cgroup.controllers") || on("/sys/fs/cgroup/unified/cgroup.controllers") {
         Some("hugetlb.2MB.max")

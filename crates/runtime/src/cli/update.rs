@@ -9,6 +9,7 @@ use oci::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResource
 use super::flags::{Flag, Parsed};
 use super::global::Global;
 use super::{Command, id_of, invalid, number};
+use crate::resctrl::Shares;
 use crate::spec::MAX_CONFIG;
 use crate::{Error, lifecycle, resources};
 
@@ -16,9 +17,9 @@ pub(crate) const COMMAND: Command = Command {
     name: "update",
     usage: "update container resource constraints",
     arguments: "<container-id>",
-    description: "What is not given stays as it is. Sizes take the suffixes b, k, m, g, t and p. The file of --resources is\n   \
-        linux.resources of a config.json (device rules excepted), for instance\n\n   \
-        {\"memory\": {\"limit\": 67108864, \"checkBeforeUpdate\": true}, \"cpu\": {\"quota\": 50000, \"cpus\": \"0-1\"},\n    \
+    description: "What is not given stays as it is. Sizes take the suffixes b, k, m, g, t and p. The file of --resources is\n\
+        linux.resources of a config.json (device rules excepted), for instance\n\n\
+        {\"memory\": {\"limit\": 67108864, \"checkBeforeUpdate\": true}, \"cpu\": {\"quota\": 50000, \"cpus\": \"0-1\"},\n \
         \"pids\": {\"limit\": 100}, \"blockIO\": {\"weight\": 500}, \"unified\": {\"memory.high\": \"33554432\"}}",
     flags: &[
         Flag::value(
@@ -69,12 +70,15 @@ fn run(global: &Global, parsed: &Parsed) -> Result<u8, Error> {
     let id = id_of(parsed)?;
     // An unknown container is the first thing to tell, as it is for runc.
     lifecycle::state(&global.root, &id)?;
-    let given = match parsed.nonempty("resources") {
+    let resources = match parsed.nonempty("resources") {
         Some(file) => resources::parse(&read(Path::new(file))?)?,
         None => of_flags(parsed)?,
     };
-    refuse_rdt(parsed)?;
-    lifecycle::update(&global.root, &id, &given)?;
+    let shares = Shares {
+        l3: parsed.text("l3-cache-schema").map_err(invalid)?,
+        bandwidth: parsed.text("mem-bw-schema").map_err(invalid)?,
+    };
+    lifecycle::update(&global.root, &id, &resources, shares)?;
     Ok(0)
 }
 
@@ -163,21 +167,6 @@ impl Flags<'_> {
 /// A size, or -1 for no limit.
 fn size(text: &str) -> Result<i64, String> {
     if text == "-1" { Ok(-1) } else { number::size(text) }
-}
-
-/// No container of this program has a resource control group whose schemas could be changed.
-fn refuse_rdt(parsed: &Parsed) -> Result<(), Error> {
-    for (flag, info, off) in [
-        ("l3-cache-schema", "L3", "Intel RDT/CAT: l3 cache schema is not enabled"),
-        ("mem-bw-schema", "MB", "Intel RDT/MBA: memory bandwidth schema is not enabled"),
-    ] {
-        if parsed.nonempty(flag).is_some() {
-            let enabled = Path::new("/sys/fs/resctrl/info").join(info).exists();
-            let none = "updating a non-existent Intel RDT configuration is not supported";
-            return Err(invalid(if enabled { none } else { off }));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ struct Setting {
     /// What links make of a mount point.
     moved: Vec<(String, String)>,
     pipes: Vec<(String, i32)>,
+    network_locked: bool,
 }
 
 #[test]
@@ -101,6 +102,7 @@ fn texts(dir: &Path, setting: &Setting) -> [(&'static str, String); 3] {
         mounts: &external::with_other_names(&mounts, &|_| None),
         joined: &joined,
         inherited: &inherited,
+        network_locked: setting.network_locked,
         cgroups: &[("memory".to_owned(), "/web".to_owned()), (String::new(), "/web".to_owned())],
     };
     let env = [("PATH", "/sbin:bin:/bin"), ("RCR_SEALED", "1")].map(|(n, v)| (n.into(), v.into()));

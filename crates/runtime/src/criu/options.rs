@@ -105,6 +105,7 @@ pub(crate) struct Running<'a> {
 /// What the request for a dump, or for a pre-dump, says.
 pub(crate) fn dump(wishes: &Wishes, places: Places, container: &Running<'_>) -> Options {
     let mut options = common(wishes, places, DUMP_LOG, container.config);
+    empty_network(&mut options);
     options.text(Opt::Root, container.rootfs);
     options.number(Opt::Pid, container.pid);
     options.switch(Opt::LeaveRunning, wishes.leave_running);
@@ -144,6 +145,8 @@ pub(crate) struct Stopped<'a> {
     pub(crate) joined: &'a [(&'static str, PathBuf)],
     /// Descriptors of criu's that stand for what the images call by these names.
     pub(crate) inherited: &'a [(String, i32)],
+    /// Its network namespace is a shared one where no packet passes since the dump.
+    pub(crate) network_locked: bool,
     /// The cgroup of each controller.
     pub(crate) cgroups: &'a [(String, String)],
 }
@@ -151,6 +154,11 @@ pub(crate) struct Stopped<'a> {
 /// What the request for a restore says.
 pub(crate) fn restore(wishes: &Wishes, places: Places, container: &Stopped<'_>) -> Options {
     let mut options = common(wishes, places, RESTORE_LOG, container.config);
+    // A network without properties is locked before connections are restored. One that the dump has locked stays so
+    // for ever if it is locked again: criu's rules are there twice then, and it takes them away once.
+    if !container.network_locked {
+        empty_network(&mut options);
+    }
     options.text(Opt::Root, container.root);
     options.switch(Opt::EvasiveDevices, true);
     // The init becomes a child of this process instead of criu's.
@@ -176,6 +184,11 @@ pub(crate) fn restore(wishes: &Wishes, places: Places, container: &Stopped<'_>) 
     options
 }
 
+/// Devices and addresses are somebody else's: a hook's, or whoever's who made the namespace.
+fn empty_network(options: &mut Options) {
+    options.number(Opt::EmptyNs, namespace::NET.cast_signed());
+}
+
 fn common(wishes: &Wishes, places: Places, log: &str, config: Option<&str>) -> Options {
     let mut options = Options::default();
     options.number(Opt::ImagesDirFd, places.images);
@@ -192,8 +205,6 @@ fn common(wishes: &Wishes, places: Places, log: &str, config: Option<&str>) -> O
     options.switch(Opt::NotifyScripts, true);
     options.switch(Opt::ManageCgroups, true);
     options.number(Opt::ManageCgroupsMode, wishes.cgroups as i32);
-    // Devices and addresses are somebody else's: a hook's, or whoever's who made the namespace.
-    options.number(Opt::EmptyNs, namespace::NET.cast_signed());
     options.switch(Opt::OrphanPtsMaster, true);
     options.switch(Opt::TcpEstablished, wishes.tcp_established);
     options.switch(Opt::ExtUnixSk, wishes.external_unix_sockets);

@@ -2,10 +2,11 @@
 
 use std::cell::OnceCell;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -22,7 +23,7 @@ use crate::criu::{self, Criu, Images, Kind, Notification, Wishes};
 use crate::drive::leave_line_ends;
 use crate::launch::Request;
 use crate::plan::{self, Barrier, Plan};
-use crate::{Console, Error, ErrorKind, Stdio};
+use crate::{Console, Error, ErrorKind, Stdio, seal};
 
 /// Where the root file system is attached for criu, in the state directory as criu's mount namespace shows it.
 const PLACE: &str = "criu-root";
@@ -64,6 +65,8 @@ struct Restore<'a> {
 
 /// A namespace that the container joins, and criu gets a descriptor of.
 struct Inherited {
+    /// criu's word for it.
+    kind: &'static str,
     key: String,
     fd: OwnedFd,
 }
@@ -120,6 +123,8 @@ impl Restore<'_> {
         let plan = plan::criu(theirs.as_raw_fd(), std::env::vars_os())?;
         let plan = plan::criu_in(place, &rootfs, &self.design.plan, plan)?;
         log_plan(&plan);
+        let network = inherited.iter().find(|one| one.kind == "net");
+        let network_locked = network.map_or(Ok(false), |one| is_locked(one.fd.as_fd()))?;
         let mut descriptors = self.pipes.clone();
         descriptors.extend(inherited.iter().map(|one| (one.key.clone(), one.fd.as_raw_fd())));
         let kept = inherited.into_iter().map(|one| one.fd).chain([theirs]).collect();
@@ -139,6 +144,7 @@ impl Restore<'_> {
             }),
             joined: &joined,
             inherited: &descriptors,
+            network_locked,
             cgroups: &cgroups(criu.pid())?,
         };
         let asked = criu::restore(self.wishes, seen.places(), &container);
@@ -289,7 +295,7 @@ fn inherit(shared: &[criu::Shared]) -> Result<Vec<Inherited>, Error> {
         if sys::clone::namespace_kind(file.as_fd()).map_err(fail)? != wanted {
             return Err(Error::new(format!("{at} is a namespace of another kind")).kind(ErrorKind::Invalid));
         }
-        inherited.push(Inherited { key: criu::namespace_key(one.kind), fd: file.into() });
+        inherited.push(Inherited { kind: one.kind, key: criu::namespace_key(one.kind), fd: file.into() });
     }
     Ok(inherited)
 }
@@ -298,12 +304,29 @@ fn inherit(shared: &[criu::Shared]) -> Result<Vec<Inherited>, Error> {
 /// devices. Hooks come after it, connections too.
 fn loopback_of(pid: i32) -> Result<(), Error> {
     let fail = |e: std::io::Error| Error::new("bring up lo in the container").because(e);
-    let own = File::open("/proc/self/ns/net").map_err(fail)?;
-    let its = File::open(format!("/proc/{pid}/ns/net")).map_err(fail)?;
-    setns(its.as_fd(), namespace::NET).map_err(fail)?;
-    let result = sys::process::loopback_up();
+    let network = File::open(format!("/proc/{pid}/ns/net")).map_err(fail)?;
+    within(network.as_fd(), sys::process::loopback_up).map_err(fail)
+}
+
+/// Whether criu's rules that lock a network are there: its chain of iptables(8), which it made by the same programs.
+fn is_locked(network: BorrowedFd<'_>) -> Result<bool, Error> {
+    let list = || Command::new("iptables").args(["-w", "-n", "-L", "CRIU"]).env_remove(seal::MARK).output();
+    match within(network, list) {
+        Ok(output) => Ok(output.status.success()),
+        // Without the program there was no lock either.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::new("look for criu's lock in the network namespace").because(e)),
+    }
+}
+
+/// Does something in another network namespace. This process has one thread.
+fn within<T>(network: BorrowedFd<'_>, act: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    let own = File::open("/proc/self/ns/net")?;
+    setns(network, namespace::NET)?;
+    let result = act();
     // Back to where this process came from, which takes no right that it had not a moment ago.
-    setns(own.as_fd(), namespace::NET).and(result).map_err(fail)
+    setns(own.as_fd(), namespace::NET)?;
+    result
 }
 
 /// The cgroup of each controller that a process is in: /proc/PID/cgroup, as criu takes it.
