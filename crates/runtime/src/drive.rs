@@ -88,14 +88,10 @@ impl Conversation<'_> {
             idmap::apply(pid, maps)?;
             self.answer()?;
         }
-        let trees: Vec<&Tree> = self
-            .plan
-            .opens
-            .iter()
-            .filter_map(|open| if let Open::Late(tree) = open { Some(tree) } else { None })
-            .collect();
-        if !trees.is_empty() {
-            late::send(&trees, None, &self.process, self.sync.as_fd())?;
+        // Answers lie ready in the order in which the child asks.
+        let waits = self.plan.steps.contains(&Step::Barrier(Barrier::Cgroup));
+        if !waits {
+            self.send_trees()?;
         }
         if let Some(score) = self.plan.oom_score_adj {
             let path = format!("/proc/{pid}/oom_score_adj");
@@ -104,10 +100,22 @@ impl Conversation<'_> {
             })?;
         }
         self.ask(at, Barrier::Cgroup, None)?;
-        if self.plan.steps.contains(&Step::Barrier(Barrier::Cgroup)) {
+        if waits {
             self.answer()?;
+            self.send_trees()?;
         }
         Ok(())
+    }
+
+    /// What [`Step::TakeTrees`] takes.
+    fn send_trees(&self) -> Result<(), Error> {
+        let opens = self.plan.opens.iter();
+        let trees: Vec<&Tree> =
+            opens.filter_map(|open| if let Open::Late(tree) = open { Some(tree) } else { None }).collect();
+        if trees.is_empty() {
+            return Ok(());
+        }
+        late::send(&trees, None, &self.process, self.sync.as_fd())
     }
 
     fn ask(

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use harness::host::Need::{Path as FileNeed, PureCgroup2, Root};
+use harness::host::Need::{Path as FileNeed, PureCgroup2, Root, Systemd};
 use harness::stage::{Stage, create, delete, quiet, state, until};
 use harness::world::{fails, ok, say};
 use harness::{Case, cases};
@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = cases!("unified":
     a_program_of_somebody_else_is_replaced_too [Root, PureCgroup2],
     an_init_system_manages_its_cgroup [Root, BUSYBOX, PureCgroup2],
     a_mapped_root_owns_its_cgroup [Root, BUSYBOX, PureCgroup2],
+    a_mapped_root_owns_the_cgroup_that_systemd_made [Root, BUSYBOX, PureCgroup2, Systemd],
     a_cgroup_is_seen_from_where_the_namespace_begins [Root, BUSYBOX, PureCgroup2],
     processes_above_leave_no_memory_to_limit [Root, BUSYBOX, PureCgroup2],
     what_no_controller_does_is_refused [Root, BUSYBOX, PureCgroup2],
@@ -269,16 +270,34 @@ fn an_init_system_manages_its_cgroup() {
     assert!(!dir.exists());
 }
 
+fn a_mapped_root_owns_the_cgroup_that_systemd_made() {
+    let stage =
+        Stage::new("stat -c %u /sys/fs/cgroup; mkdir /sys/fs/cgroup/below && echo made", |config, _| {
+            mapped_root(config);
+            writable_cgroups(config);
+            config["linux"]["cgroupsPath"] = json!(format!("system.slice:rcr:{}", std::process::id()));
+        });
+    ok(Command::new("chown").args(["-R", "100000:100000"]).arg(stage.rootfs()));
+    ok(Command::new("chmod").arg("755").arg(stage.world.path()));
+    let mut run = stage.world.runtime();
+    run.args(["--systemd-cgroup", "run", "--bundle"]).arg(&stage.dir).arg("box").stdin(Stdio::null());
+    assert_eq!(ok(&mut run), "0\nmade");
+}
+
+fn mapped_root(config: &mut Value) {
+    config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    config["linux"]["uidMappings"] = map.clone();
+    config["linux"]["gidMappings"] = map;
+}
+
 fn a_mapped_root_owns_its_cgroup() {
     // config-linux.md, "Cgroup ownership".
     let owner = |writable: bool, namespace: bool| {
         let stage = Stage::new("sleep 1000", |config, _| {
             let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
             namespaces.retain(|n| namespace || n["type"] != "cgroup");
-            namespaces.push(json!({"type": "user"}));
-            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
-            config["linux"]["uidMappings"] = map.clone();
-            config["linux"]["gidMappings"] = map;
+            mapped_root(config);
             if writable {
                 writable_cgroups(config);
             }
