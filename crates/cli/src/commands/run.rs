@@ -169,7 +169,7 @@ impl Run {
             entrypoint: self.entrypoint,
             read_only: self.read_only,
             network: NetworkMode::merge(self.network)
-                .map_err(|why| Error::Usage(format!("--network: {why}")))?,
+                .map_err(|why| Error::Usage(format!("--network: {why}; see 'rcr run --help'")))?,
             ports: self.publish,
             cap_add: self.cap_add,
             cap_drop: self.cap_drop,
