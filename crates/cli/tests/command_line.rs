@@ -118,7 +118,7 @@ fn mistakes_are_one_line_on_standard_error() {
             125,
             &["lots", "64m", "rcr run --help"],
         ),
-        (&["run", "--network", "bridge", "x"], 125, &["bridge", "none or host"]),
+        (&["run", "--network", "a:ip=x", "x"], 125, &["--network", "a:ip=x", "address"]),
         (&["run", "--env-file", "/nonexistent", "x"], 125, &["/nonexistent"]),
         (&["images", "--format", "{{.ID"], 125, &["{{.ID", "not closed"]),
         (&["images", "--format", "ID"], 125, &["wants table, json or a template"]),
