@@ -400,5 +400,5 @@ fn typos_are_answered_with_what_was_meant() {
     fails(world.rcr().args(["run", "--nmae", "x", "y"]), 125, &["--name"]);
     fails(world.rcr().args(["pull", "Python"]), 1, &["python"]);
     fails(world.rcr().args(["run", "--memory", "lots", "x"]), 125, &["lots"]);
-    fails(world.rcr().args(["run", "--network", "bridge0", "x"]), 125, &["bridge0", "none", "host"]);
+    fails(world.rcr().args(["run", "--network", "bridge0:x=y", "x"]), 125, &["bridge0:x=y", "ip=", "alias="]);
 }

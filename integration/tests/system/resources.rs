@@ -287,7 +287,11 @@ fn what_a_hierarchy_has_no_file_for_is_refused() {
             "network.priorities: cgroup v2 has no net_prio controller",
         ),
         (true, json!({"blockIO": {"leafWeight": 10}}), "blockIO.leafWeight: cgroup v2 has no leaf weights"),
-        (false, json!({"unified": {"memory.high": "1"}}), "unified: cannot use unified on cgroup v1"),
+        (
+            false,
+            json!({"unified": {"memory.high": "1"}}),
+            "unified: invalid configuration: cannot use unified on cgroup v1",
+        ),
     ] {
         let stage = Stage::new("true", v2, |config, _| config["linux"]["resources"] = resources.clone());
         let said = stage.run();
