@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -54,6 +54,17 @@ impl Podman {
         // There may be no systemd to run health checks; the tests run them by hand.
         command.env("DISABLE_HC_SYSTEMD", "true");
         command
+    }
+
+    /// Removes a container that runs. podman 4.3 stumbles over its own `container cleanup`, which conmon starts when the
+    /// container ends and which unmounts the same directory: then once more.
+    pub fn remove(&self, name: &str) {
+        let remove = || say(self.command().args(["rm", "-f", "-t", "0", name]).stdin(Stdio::null()));
+        let mut said = remove();
+        if said.code != 0 && said.err.contains("userdata/shm: device or resource busy") {
+            said = remove();
+        }
+        assert_eq!(said.code, 0, "podman rm {name}: {}", said.err);
     }
 
     /// Fields of a container.

@@ -106,7 +106,7 @@ fn runs_containers() {
     ok(&mut stage.command(&["kill", "-s", "KILL", "stays"]));
     assert_eq!(ok(&mut stage.command(&["wait", "stays"])), "137");
     ok(stage.command(&["start", "stays"]).stderr(Stdio::null()));
-    ok(&mut stage.command(&["rm", "-f", "-t", "0", "stays"]));
+    stage.podman.remove("stays");
 }
 
 fn a_terminal_in_exec() {
@@ -142,7 +142,7 @@ fn pauses_measures_and_limits() {
     assert_eq!(limit(), (32 << 20).to_string());
     let quota = cgroup_value(&pid, "cpu", "cpu.cfs_quota_us", "cpu.max");
     assert!(["50000", "50000 100000"].contains(&quota.as_str()), "{quota}");
-    ok(&mut stage.command(&["rm", "-f", "-t", "0", "stays"]));
+    stage.podman.remove("stays");
 }
 
 fn out_of_memory_is_reported_as_under_runc() {
@@ -172,7 +172,7 @@ fn health_is_checked() {
     ok(&mut stage.command(&["exec", "stays", "touch", "/tmp/well"]));
     assert_eq!(check(), 0);
     assert_eq!(stage.podman.inspect("stays")["State"]["Health"]["Status"], "healthy");
-    ok(&mut stage.command(&["rm", "-f", "-t", "0", "stays"]));
+    stage.podman.remove("stays");
 }
 
 fn a_pod_shares_namespaces() {
@@ -265,7 +265,7 @@ fn user_namespaces() {
     let status = fs::read_to_string(format!("/proc/{}/status", stage.pid("stays"))).expect("it lives");
     assert!(status.lines().any(|line| line.starts_with("Uid:\t200000\t")), "{status}");
     assert_eq!(ok(&mut stage.command(&["exec", "-u", "1000", "stays", "id", "-u"])), "1000");
-    ok(&mut stage.command(&["rm", "-f", "-t", "0", "stays"]));
+    stage.podman.remove("stays");
 }
 
 /// Run by root in a mount and a pid namespace of its own, which take all with them when they end.
