@@ -20,23 +20,32 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     pub(crate) fn execute(self, engine: &Engine) -> Result<(), Error> {
-        let mut found = Vec::new();
-        let mut errors = Vec::new();
-        for name in &self.names {
-            match engine::inspect(engine, name) {
-                Ok(value) => found.push(value),
-                Err(error) => errors.push(error),
-            }
-        }
-        match &self.format {
-            Format::Table => say(&format!("{:#}\n", Value::Array(found)))?,
-            Format::Json => say(&format!("{}\n", Value::Array(found)))?,
-            each => {
-                for value in &found {
-                    say(&one(value, String::new(), each, on_terminal())?)?;
-                }
-            }
-        }
-        if errors.is_empty() { Ok(()) } else { Err(Error::Several(errors)) }
+        show(&self.names, &self.format, |name| engine::inspect(engine, name))
     }
+}
+
+/// Shows what each name stands for; those that stand for nothing are told after the others.
+pub(super) fn show(
+    names: &[String],
+    format: &Format,
+    find: impl Fn(&str) -> Result<Value, engine::Error>,
+) -> Result<(), Error> {
+    let mut found = Vec::new();
+    let mut errors = Vec::new();
+    for name in names {
+        match find(name) {
+            Ok(value) => found.push(value),
+            Err(error) => errors.push(error),
+        }
+    }
+    match format {
+        Format::Table => say(&format!("{:#}\n", Value::Array(found)))?,
+        Format::Json => say(&format!("{}\n", Value::Array(found)))?,
+        each => {
+            for value in &found {
+                say(&one(value, String::new(), each, on_terminal())?)?;
+            }
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Error::Several(errors)) }
 }

@@ -3,11 +3,11 @@
 use engine::{Driver, Engine, Network, NetworkUse, NewNetwork};
 use serde_json::{Map, Value, json};
 
-use super::{label_list, on_terminal, say};
+use super::{inspect, label_list, on_terminal, say};
 use crate::error::Error;
 use crate::filter::{self, Filter};
 use crate::print::calendar;
-use crate::print::format::{Format, Listing, one};
+use crate::print::format::{Format, Listing};
 use crate::value::label;
 
 /// Make, list and remove networks
@@ -240,24 +240,8 @@ fn fields(network: &Network, id: &str) -> Map<String, Value> {
 
 impl Inspect {
     fn execute(self, engine: &Engine) -> Result<(), Error> {
-        let mut found = Vec::new();
-        let mut errors = Vec::new();
-        for network in &self.networks {
-            match engine::inspect_network(engine, network) {
-                Ok(used) => found.push(shown(&used)),
-                Err(error) => errors.push(error),
-            }
-        }
-        match &self.format {
-            Format::Table => say(&format!("{:#}\n", Value::Array(found)))?,
-            Format::Json => say(&format!("{}\n", Value::Array(found)))?,
-            each => {
-                for value in &found {
-                    say(&one(value, String::new(), each, on_terminal())?)?;
-                }
-            }
-        }
-        if errors.is_empty() { Ok(()) } else { Err(Error::Several(errors)) }
+        let find = |network: &str| engine::inspect_network(engine, network).map(|used| shown(&used));
+        inspect::show(&self.networks, &self.format, find)
     }
 }
 
