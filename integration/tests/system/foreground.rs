@@ -23,6 +23,8 @@ pub(crate) const CASES: &[Case] = cases!("foreground":
     a_terminal_in_the_foreground_is_relayed [Root, BUSYBOX, Program("python3")],
     signals_reach_the_foreground_process [Root, BUSYBOX],
     signals_that_the_caller_ignores_are_not_ignored_inside [Root, BUSYBOX],
+    a_kept_container_stays_after_its_end [Root, BUSYBOX],
+    orphans_come_to_the_runtime_unless_it_is_told_not_to_take_them [Root, BUSYBOX],
     exec_on_a_terminal [Root, BUSYBOX, Program("python3")],
     descriptors_are_handed_on_when_asked [Root, BUSYBOX],
     readiness_is_forwarded_to_the_service_manager [Root, BUSYBOX],
@@ -161,6 +163,49 @@ fn signals_that_the_caller_ignores_are_not_ignored_inside() {
     run.arg("--root").arg(bundle.world.path().join("state"));
     run.arg("run").arg("--bundle").arg(&bundle.dir).arg("background").stdin(Stdio::null());
     assert_eq!(ok(&mut run), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000");
+}
+
+fn a_kept_container_stays_after_its_end() {
+    let bundle = Stage::new("exit 3", |_, _| {});
+    let before = Snapshot::take();
+    let run = |flags: &[&str]| {
+        let mut run = bundle.world.runtime();
+        say(run.arg("run").args(flags).arg("--bundle").arg(&bundle.dir).arg("kept").stdin(Stdio::null())).code
+    };
+    assert_eq!(run(&["--keep"]), 3);
+    assert_eq!(state(&bundle, "kept")["status"], "stopped");
+    fails(
+        bundle.world.runtime().arg("run").arg("--bundle").arg(&bundle.dir).arg("kept"),
+        1,
+        &["kept", "exists"],
+    );
+    delete(&bundle, "kept");
+    assert_none_since(&before);
+    assert_eq!(run(&[]), 3);
+    assert_none_since(&before);
+}
+
+fn orphans_come_to_the_runtime_unless_it_is_told_not_to_take_them() {
+    // Whose child the first process is, and whose an orphan of it is. No pid namespace: that has its own reaper.
+    let script = "echo $PPID; (sh -c 'sleep 0.2; cut -d\" \" -f4 /proc/$$/stat' &); sleep 0.6";
+    let bundle = Stage::new(script, |config, _| {
+        config["linux"]["namespaces"].as_array_mut().expect("namespaces").retain(|n| n["type"] != "pid");
+    });
+    let before = Snapshot::take();
+    for (flags, taken) in [(&[][..], true), (&["--no-subreaper"], false)] {
+        let mut run = bundle.world.runtime();
+        let out = ok(run
+            .arg("run")
+            .args(flags)
+            .arg("--bundle")
+            .arg(&bundle.dir)
+            .arg("parent")
+            .stdin(Stdio::null()));
+        let parents: Vec<&str> = out.lines().collect();
+        assert_eq!(parents.len(), 2, "{out}");
+        assert_eq!(parents[0] == parents[1], taken, "{flags:?}: {out}");
+    }
+    assert_none_since(&before);
 }
 
 fn exec_on_a_terminal() {

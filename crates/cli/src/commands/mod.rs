@@ -1,6 +1,7 @@
 //! One file a subcommand: its flags, and what it does with the engine.
 
 pub(crate) mod bundle;
+pub(crate) mod container_flags;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
