@@ -11,11 +11,13 @@ mod container_fields;
 mod containers;
 mod crash;
 mod demo;
+mod detached;
 mod events;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod limits;
+mod logs;
 mod merged_root;
 mod mount_fields;
 mod mounts;
@@ -24,6 +26,7 @@ mod network;
 mod process_fields;
 mod processes;
 mod resources;
+mod restart;
 mod rootless;
 mod run;
 mod stress;
@@ -37,6 +40,9 @@ fn main() {
         run::CASES,
         network::CASES,
         containers::CASES,
+        detached::CASES,
+        logs::CASES,
+        restart::CASES,
         bad_input::CASES,
         bundle::CASES,
         lifecycle::CASES,
