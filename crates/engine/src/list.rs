@@ -8,13 +8,13 @@ use runtime::lifecycle;
 use store::Store;
 
 use crate::connection;
-use crate::leftover::{destroy, enter};
+use crate::leftover::{destroy, end_runtime, enter};
 use crate::lock::Lock;
 use crate::mount::Kind;
 use crate::options::RemoveOptions;
 use crate::record::{Exit, Record, read_started, write_stopped};
 use crate::time::Nanos;
-use crate::{ContainerStatus, ContainerSummary, Engine, Error, name, stop};
+use crate::{ContainerStatus, ContainerSummary, Engine, Error, monitor, name, stop};
 
 /// How long a killed container may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -116,6 +116,15 @@ pub fn remove(engine: &Engine, container: &str, options: RemoveOptions) -> Resul
                 } else {
                     Err(Error::NoSuchContainer(container.to_owned()))
                 };
+            }
+            // Its monitor was killed just now, and nobody has taken its place yet.
+            if lifecycle::init(&engine.states(), &id).is_ok() {
+                if !options.force {
+                    return Err(Error::Running(container.to_owned()));
+                }
+                end_runtime(engine, &id)?;
+                connection::end(engine, &id, &engine.container(&id))?;
+                monitor::remove_place(engine, &id)?;
             }
             destroy(engine, &id, record.as_ref(), options.volumes, &Store::open(&engine.root)?, lock)?;
             return Ok(id);

@@ -86,6 +86,10 @@ pub(crate) fn start_again(
     report: &Report,
 ) -> Result<std::convert::Infallible, Error> {
     let Some(lock) = Lock::try_take(engine, id)? else { return Err(Error::Busy(id.to_owned())) };
+    // It lives, its monitor was killed just now, and the next one has not begun.
+    if lifecycle::init(&engine.states(), id).is_ok() {
+        return Err(Error::Busy(id.to_owned()));
+    }
     let dir = engine.container(id);
     let ready =
         Record::read(&dir).and_then(|record| record.ok_or_else(|| Error::NoSuchContainer(id.to_owned())));
