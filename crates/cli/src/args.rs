@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    bundle, images, info, inspect, network, port, ps, pull, rm, rmi, run, system, version,
+    bundle, exec, images, info, inspect, network, port, ps, pull, rm, rmi, run, system, version,
 };
 use crate::usage::Refusal;
 
@@ -46,6 +46,7 @@ pub(crate) struct Globals {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::Run>),
+    Exec(exec::Exec),
     Pull(pull::Pull),
     Images(images::Images),
     Rmi(rmi::Rmi),
@@ -60,6 +61,9 @@ pub(crate) enum Command {
     System(system::System),
     Info(info::Info),
     Version(version::Version),
+    /// Hold the terminal of a detached process
+    #[command(name = engine::HOLD_TERMINAL, hide = true)]
+    HoldTerminal,
 }
 
 impl Globals {

@@ -11,6 +11,9 @@ pub(crate) enum Error {
     /// The engine's answer.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// The engine's answer to `exec`, whose exit codes are its own.
+    #[error(transparent)]
+    Exec(engine::Error),
     /// A flag's value that only shows to be wrong in use, for instance a field that `--format` names.
     #[error("{0}")]
     Usage(String),

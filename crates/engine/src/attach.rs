@@ -18,6 +18,7 @@ use runtime::Stdio;
 use sys::tty;
 
 use crate::Error;
+use crate::detach::{DetachKeys, Watch};
 use crate::pump::{Progress, Pump};
 use crate::root::reopen;
 use crate::signals::{self, Signals};
@@ -31,6 +32,26 @@ pub(crate) struct Attached {
     master: Option<OwnedFd>,
     /// The caller's own, in raw mode until this is dropped.
     raw: Option<RawMode>,
+}
+
+/// What becomes of signals that reach rcr while it serves a container's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnSignal {
+    /// The process gets them.
+    PassOn,
+    /// Those that ask for an end make rcr leave the process alone.
+    Leave,
+}
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// The process has ended, and all it wrote is copied.
+    ToTheEnd,
+    /// The keys that detach were typed; the process goes on.
+    Detached,
+    /// This signal asked rcr to end; the process goes on.
+    Left(i32),
 }
 
 /// Decides about the three streams of a container without a terminal of its own.
@@ -87,22 +108,45 @@ impl Attached {
         Ok(attached)
     }
 
-    /// Copies and passes signals on until the process of `pidfd` has ended and all it wrote is copied.
-    pub(crate) fn serve(&mut self, pidfd: BorrowedFd<'_>, signals: &Signals) -> Result<(), Error> {
+    /// The same, until these keys are typed.
+    pub(crate) fn until(mut self, keys: DetachKeys) -> Self {
+        self.input = self.input.map(|pump| pump.watched(Watch::new(keys)));
+        self
+    }
+
+    /// The container's terminal, which hangs up when nobody has it any more; the caller's is as it was.
+    pub(crate) fn into_master(self) -> Option<OwnedFd> {
+        self.master
+    }
+
+    /// Copies until the process of `pidfd` has ended and all it wrote is copied, or until something else ends it.
+    pub(crate) fn serve(
+        &mut self,
+        pidfd: BorrowedFd<'_>,
+        signals: &Signals,
+        on_signal: OnSignal,
+    ) -> Result<Served, Error> {
         let mut ended = false;
         while !(ended && self.outputs.is_empty()) {
             let ready = self.wait((!ended).then_some(pidfd), signals)?;
             while let Some(signal) = ready.signals.then(|| signals.next()).flatten() {
                 if ended && signals::ends(signal) {
                     // Whoever should take the rest of the output does not.
-                    return Ok(());
+                    return Ok(Served::ToTheEnd);
+                }
+                if on_signal == OnSignal::Leave && signals::ends(signal) {
+                    return Ok(Served::Left(signal));
                 }
                 self.pass_on(signal, pidfd);
             }
-            if ready.input && self.input.as_mut().is_some_and(|pump| pump.step() != Progress::Open) {
-                self.input = None;
-                // A terminal ends only when it is gone (in raw mode Ctrl-D is a byte like others).
-                self.hang_up();
+            match self.input.as_mut().filter(|_| ready.input).map(Pump::step) {
+                None | Some(Progress::Open) => {}
+                Some(Progress::Detached) => return Ok(Served::Detached),
+                Some(Progress::Ended | Progress::Refused) => {
+                    self.input = None;
+                    // A terminal ends only when it is gone (in raw mode Ctrl-D is a byte like others).
+                    self.hang_up();
+                }
             }
             self.step_outputs(&ready.outputs);
             if ready.process {
@@ -110,7 +154,7 @@ impl Attached {
                 self.input = None;
             }
         }
-        Ok(())
+        Ok(Served::ToTheEnd)
     }
 
     fn step_outputs(&mut self, ready: &[bool]) {

@@ -8,7 +8,9 @@ mod attach;
 mod bundle;
 mod capabilities;
 mod connection;
+mod detach;
 mod error;
+mod exec;
 mod host;
 mod image;
 mod info;
@@ -38,7 +40,9 @@ mod volume;
 use std::path::PathBuf;
 
 pub use bundle::bundle;
+pub use detach::DetachKeys;
 pub use error::Error;
+pub use exec::{Executed, HOLD_TERMINAL, exec, hold_terminal};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::inspect;
@@ -51,7 +55,9 @@ pub use networks::{
     NetworkUse, create_network, inspect_network, networks, ports, prune_networks, remove_network,
 };
 pub use oci::{Digest, Platform, Reference};
-pub use options::{Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume};
+pub use options::{
+    ExecOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume,
+};
 pub use puller::{Event, Source};
 pub use run::run;
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};

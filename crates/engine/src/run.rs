@@ -10,11 +10,11 @@ use network::Hostname;
 use nix::libc;
 use oci::runtime::{BoxBuilder, Spec};
 use runtime::lifecycle::{self, CreateOptions, Created};
-use runtime::{Console, ErrorKind, Stdio};
+use runtime::{Console, Stdio};
 use store::{Image, Overlay, Store};
 use sys::wait::Ended;
 
-use crate::attach::{self, Attached};
+use crate::attach::{self, Attached, OnSignal};
 use crate::connection::{self, Connection};
 use crate::leftover::{cgroups_path, destroy, end_runtime, enter};
 use crate::lock::Lock;
@@ -116,7 +116,7 @@ struct Running {
 /// Serves the container until its first process has ended; answers the exit code.
 fn see_through(mut running: Running, signals: &Signals) -> Result<u8, Error> {
     let pidfd = running.created.pidfd.as_fd();
-    let served = running.attached.serve(pidfd, signals);
+    let served = running.attached.serve(pidfd, signals, OnSignal::PassOn);
     if served.is_err() {
         // It has ended already if this fails.
         let _ = sys::pidfd::signal(pidfd, libc::SIGKILL);
@@ -125,7 +125,7 @@ fn see_through(mut running: Running, signals: &Signals) -> Result<u8, Error> {
         Ended::Exited(code) => code,
         Ended::Killed(signal) => 128 + signal,
     };
-    served.map(|()| u8::try_from(code).unwrap_or(u8::MAX))
+    served.map(|_| u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 /// A container on its way. `record` is there from when it claims a name and volumes, so that they can be given back.
@@ -293,29 +293,15 @@ impl Making<'_> {
             rootless: None,
             connect: (!connection.is_empty()).then_some(lifecycle::Connect(&connect)),
         })
-        .map_err(|source| self.start_error(source))?;
+        .map_err(|source| {
+            let command = self.record.as_ref().and_then(|record| record.command.first());
+            Error::start("start container", command, source)
+        })?;
         write_started(&self.dir, time::now())?;
         let attached = match created.console.take() {
             Some(master) => Attached::terminal(master, self.options.interactive)?,
             None => attached,
         };
         Ok(Running { created, attached, _connection: connection })
-    }
-
-    /// What the runtime's refusal means to who typed the command.
-    fn start_error(&self, source: runtime::Error) -> Error {
-        let command =
-            self.record.as_ref().and_then(|record| record.command.first()).map_or("", String::as_str);
-        match source.what() {
-            ErrorKind::CommandNotFound => Error::CommandNotFound {
-                message: format!("command {command:?} not found in the container"),
-                source,
-            },
-            ErrorKind::CommandNotExecutable => Error::CommandNotExecutable {
-                message: format!("command {command:?} cannot be executed"),
-                source,
-            },
-            _ => Error::Runtime { what: "start container".to_owned(), source },
-        }
     }
 }

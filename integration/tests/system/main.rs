@@ -12,6 +12,7 @@ mod containers;
 mod crash;
 mod demo;
 mod events;
+mod exec;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
@@ -36,6 +37,7 @@ fn main() {
         demo::CASES,
         run::CASES,
         network::CASES,
+        exec::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,

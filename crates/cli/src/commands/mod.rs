@@ -2,6 +2,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod container_flags;
+pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
@@ -29,6 +30,11 @@ use crate::error::Error;
 pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
     match command {
         Command::Run(run) => return run.execute(engine),
+        Command::Exec(exec) => return exec.execute(engine),
+        Command::HoldTerminal => {
+            engine::hold_terminal();
+            Ok(())
+        }
         Command::Pull(pull) => pull.execute(engine),
         Command::Images(images) => images.execute(engine),
         Command::Rmi(rmi) => rmi.execute(engine),
