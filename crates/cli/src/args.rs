@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    bundle, exec, images, info, inspect, network, port, ps, pull, rm, rmi, run, system, version,
+    bundle, exec, images, info, inspect, network, port, ps, pull, rm, rmi, run, stats, system, top, version,
 };
 use crate::usage::Refusal;
 
@@ -57,6 +57,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Network(network::Command),
     Port(port::Port),
+    Top(top::Top),
+    Stats(stats::Stats),
     #[command(subcommand)]
     System(system::System),
     Info(info::Info),

@@ -23,13 +23,13 @@ use sys::wait::Ended;
 
 use crate::attach::{self, Attached, OnSignal, Served};
 use crate::leftover::enter;
-use crate::list::life;
+use crate::list::{life, running};
 use crate::options::ExecOptions;
 use crate::record::Record;
 use crate::root::Root;
 use crate::signals::Signals;
 use crate::user::{self, User};
-use crate::{ContainerStatus, Engine, Error, capabilities, host, mount, name, process};
+use crate::{ContainerStatus, Engine, Error, capabilities, host, mount, process};
 
 /// How `exec` ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,14 +60,7 @@ pub fn exec(engine: &Engine, options: &ExecOptions) -> Result<Executed, Error> {
     if options.tty && !options.detach {
         attach::check_terminal(options.interactive)?;
     }
-    let id = name::resolve(engine, &options.container)?;
-    let record = Record::read(&engine.container(&id))?
-        .ok_or_else(|| Error::NoSuchContainer(options.container.clone()))?;
-    let pid = match life(engine, &id)? {
-        life if life.status == ContainerStatus::Paused => return Err(Error::Paused(record.name)),
-        life => life.pid.filter(|_| life.status == ContainerStatus::Running),
-    };
-    let pid = pid.ok_or_else(|| Error::NotRunning(record.name.clone()))?;
+    let (record, pid) = running(engine, &options.container)?;
     let process = describe(engine, &record, pid, options)?;
     let signals = Signals::block_ends_and_size()?;
     let (created, attached) = start(engine, &record, process, options)?;
@@ -171,7 +164,10 @@ fn start(
         ..lifecycle::ExecOptions::new(&engine.states(), &record.id, process)
     })
     .map_err(|source| match source.what() {
-        ErrorKind::State | ErrorKind::NotFound => Error::NotRunning(record.name.clone()),
+        ErrorKind::State | ErrorKind::NotFound => match life(engine, &record.id).map(|life| life.status) {
+            Ok(ContainerStatus::Paused) => Error::Paused(record.name.clone()),
+            _ => Error::NotRunning(record.name.clone()),
+        },
         _ => Error::start(&format!("exec in container {}", record.name), options.command.first(), source),
     })?;
     let attached = match created.console.take() {

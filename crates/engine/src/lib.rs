@@ -32,8 +32,10 @@ mod run;
 mod signals;
 mod spec;
 mod time;
+mod top;
 mod tree;
 mod upkeep;
+mod usage;
 mod user;
 mod volume;
 
@@ -60,7 +62,9 @@ pub use options::{
 };
 pub use puller::{Event, Source};
 pub use run::run;
+pub use top::{Processes, top};
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
+pub use usage::{Reading, Usage, usage};
 
 /// Where everything is kept. Making one touches nothing.
 #[derive(Debug, Clone)]

@@ -45,6 +45,19 @@ pub(crate) fn life(engine: &Engine, id: &str) -> Result<Life, Error> {
     Ok(Life { status, pid: state.map(|state| state.pid).filter(|pid| *pid > 0), started, exit: None })
 }
 
+/// A container that runs or is paused, by name, ID or the beginning of an ID, and the process id of its first process.
+pub(crate) fn running(engine: &Engine, wanted: &str) -> Result<(Record, i32), Error> {
+    let id = name::resolve(engine, wanted)?;
+    let record =
+        Record::read(&engine.container(&id))?.ok_or_else(|| Error::NoSuchContainer(wanted.to_owned()))?;
+    let life = life(engine, &id)?;
+    let up = matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused);
+    match life.pid.filter(|_| up) {
+        Some(pid) => Ok((record, pid)),
+        None => Err(Error::NotRunning(record.name)),
+    }
+}
+
 /// Running containers, or `all`; newest first.
 ///
 /// # Errors

@@ -129,6 +129,27 @@ fn wait_for(up: &Running, name: &str, there: bool) {
     }
 }
 
+/// How many processes of the container are `sleep SECONDS`.
+fn sleeping(up: &Running, seconds: u32) -> usize {
+    let listed = ok(&mut up.exec(&["web", "ps", "-o", "args"]));
+    listed.lines().filter(|line| line.trim() == format!("sleep {seconds}")).count()
+}
+
+/// Waits until so many are.
+fn expect_sleeping(up: &Running, seconds: u32, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while sleeping(up, seconds) != count {
+        assert!(Instant::now() < deadline, "{}", ok(&mut up.exec(&["web", "ps"])));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn end_sleeping(up: &Running, seconds: u32) {
+    let script = format!("kill $(ps -o pid,args | sed -n 's/^ *\\([0-9]*\\) sleep {seconds}$/\\1/p')");
+    ok(&mut up.exec(&["web", "sh", "-c", &script]));
+    expect_sleeping(up, seconds, 0);
+}
+
 fn a_terminal_resizes_and_can_be_left() {
     let up = Running::new("web", &[], SLEEP);
     let steps = "expect #\nsend stty size\nexpect 24 80\nresize 33 111\nsend sleep 0.3; stty size\nexpect 33 111\n\
@@ -145,13 +166,8 @@ fn a_terminal_resizes_and_can_be_left() {
         let output = on_terminal(&up, &[&flags[..], &["web", "sh", "-c", script]].concat(), steps);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
         ok(&mut up.exec(&["web", "touch", "/tmp/done"]));
-        let sleeps = |up: &Running| ok(&mut up.exec(&["web", "sh", "-c", "pgrep -f '^sleep 777' | wc -l"]));
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while sleeps(&up) != "1" {
-            assert!(Instant::now() < deadline, "{}", ok(&mut up.exec(&["web", "ps"])));
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        ok(&mut up.exec(&["web", "pkill", "-f", "^sleep 777"]));
+        expect_sleeping(&up, 777, 1);
+        end_sleeping(&up, 777);
     }
 }
 
@@ -171,12 +187,8 @@ fn detached_it_stays_and_ends_with_the_container() {
         assert_eq!(ok(&mut up.exec(&[flags, &["web", "sh", "-c", &script]].concat())), "");
         assert!(start.elapsed() < Duration::from_secs(5));
     }
-    let deadline = Instant::now() + Duration::from_secs(5);
-    let script = "pgrep -f '^sleep 500' | wc -l; cat /tmp/0 /tmp/1 /tmp/2";
-    while say(&mut up.exec(&["web", "sh", "-c", script])).out != "3\n1\n0\n0\n" {
-        assert!(Instant::now() < deadline, "{}", ok(&mut up.exec(&["web", "ps"])));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    expect_sleeping(&up, 500, 3);
+    assert_eq!(ok(&mut up.exec(&["web", "cat", "/tmp/0", "/tmp/1", "/tmp/2"])), "1\n0\n0");
     fails(&mut up.exec(&["-d", "web", "no-such-command"]), 127, &["no-such-command"]);
     up.kill();
     drop(up);
@@ -187,17 +199,11 @@ fn signals_leave_the_process_alone() {
     let up = Running::new("web", &[], SLEEP);
     for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
         let mut child = up.exec(&["web", "sleep", "600"]).spawn().expect("rcr starts");
-        wait_for(&up, "sleep", true);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let count = || ok(&mut up.exec(&["web", "sh", "-c", "pgrep -f '^sleep 600' | wc -l"]));
-        while count() != "1" {
-            assert!(Instant::now() < deadline, "{}", ok(&mut up.exec(&["web", "ps"])));
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        expect_sleeping(&up, 600, 1);
         ok(Command::new("kill").args([signal, &child.id().to_string()]));
         assert_eq!(child.wait().expect("rcr ends").code(), Some(code));
-        assert_eq!(count(), "1");
-        ok(&mut up.exec(&["web", "pkill", "-f", "^sleep 600"]));
+        assert_eq!(sleeping(&up, 600), 1);
+        end_sleeping(&up, 600);
     }
 }
 

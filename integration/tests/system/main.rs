@@ -31,6 +31,7 @@ mod stress;
 mod systemd;
 mod unified;
 mod update;
+mod watch;
 
 fn main() {
     let cases = [
@@ -38,6 +39,7 @@ fn main() {
         run::CASES,
         network::CASES,
         exec::CASES,
+        watch::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,

@@ -13,7 +13,9 @@ pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod stats;
 pub(crate) mod system;
+pub(crate) mod top;
 pub(crate) mod version;
 
 use std::io::{self, IsTerminal, Write};
@@ -44,6 +46,8 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::Bundle(bundle) => bundle.execute(engine),
         Command::Network(network) => network.execute(engine),
         Command::Port(port) => port.execute(engine),
+        Command::Top(top) => top.execute(engine),
+        Command::Stats(stats) => stats.execute(engine),
         Command::System(system) => system.execute(engine),
         Command::Info(info) => info.execute(engine),
         Command::Version(version) => version.execute(),
