@@ -19,13 +19,17 @@ pub struct Running {
 }
 
 impl Running {
-    /// Runs `command` in container `name`, and waits until it runs.
+    /// Runs `command` in container `name`, without a network unless `flags` name one, and waits until it runs.
     pub fn new(name: &str, flags: &[&str], command: &[&str]) -> Self {
         let world = World::new();
         let config = json!({ "Cmd": ["sh"], "Env": ["PATH=/bin:/usr/bin", "COLOUR=green"] });
         let image = image::busybox_layout(&world.path().join("layout"), config);
         let mut run = world.rcr();
-        run.args(["run", "--name", name]).args(flags).arg(&image).args(command);
+        run.args(["run", "--name", name]);
+        if !flags.contains(&"--network") {
+            run.args(["--network", "none"]);
+        }
+        run.args(flags).arg(&image).args(command);
         let rcr =
             run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("rcr starts");
         let running = Self { world, image, name: name.to_owned(), rcr };

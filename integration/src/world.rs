@@ -51,6 +51,13 @@ impl Default for World {
     }
 }
 
+/// `--network=none`, unless the arguments of `run` choose a network: the default one would make a bridge on the machine
+/// that the tests run on. Tests of networks make a host for themselves.
+pub fn no_network(args: &[&str]) -> Option<&'static str> {
+    let chosen = args.iter().any(|arg| ["--network", "--net"].iter().any(|flag| arg.starts_with(flag)));
+    (!chosen).then_some("--network=none")
+}
+
 /// Cargo's target directory.
 pub fn target() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("integration/ is in the workspace");

@@ -52,7 +52,7 @@ impl Connection {
                     Ok(Connection::default())
                 }
                 _ => Err(Error::Invalid(
-                    "a port can only be published on a network: add --network bridge".to_owned(),
+                    "a port can only be published on a network: leave out --network none".to_owned(),
                 )),
             };
         }
@@ -106,7 +106,7 @@ impl Connection {
             attachment.aliases.clone_from(&join.aliases);
             attachment.mac = join.mac.unwrap_or(attachment.mac);
             self.joined.attachments.push(attachment);
-            let switched = all.set_up(netlink, &network)?;
+            let switched = all.set_up(netlink, &network).map_err(cannot_be_made(&network.name))?;
             if !switched.is_empty() {
                 tracing::info!("switched on for network {}: {}", network.name, switched.join(", "));
             }
@@ -179,6 +179,16 @@ pub(crate) fn end(engine: &Engine, id: &str, dir: &Path) -> Result<(), Error> {
 
 pub(crate) fn open_netlink() -> Result<Netlink, Error> {
     Netlink::open().map_err(Error::io("open a netlink socket"))
+}
+
+/// What the kernel refused to make, or what the caller may not make, can be done without.
+fn cannot_be_made(network: &str) -> impl Fn(network::Error) -> Error + '_ {
+    move |source| match source {
+        network::Error::Link { .. } | network::Error::Io { .. } | network::Error::Nftables(_) => {
+            Error::NoNetwork { network: network.to_owned(), source }
+        }
+        other => other.into(),
+    }
 }
 
 /// Shows a container by its name where the network knows its ID only.

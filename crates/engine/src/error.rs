@@ -101,6 +101,17 @@ pub enum Error {
     /// From the network.
     #[error(transparent)]
     Network(#[from] network::Error),
+    /// The host cannot have a network: rcr is not run by root, or the kernel lacks something.
+    #[error(
+        "network {network} cannot be made on this host; use its own (--network host) or none (--network none)"
+    )]
+    NoNetwork {
+        /// Name of the network.
+        network: String,
+        /// What was refused.
+        #[source]
+        source: network::Error,
+    },
     /// A port of the host that is to be published has somebody already.
     #[error("publish {port}: the host's port is in use{by}; take another one (-p)")]
     PortInUse {

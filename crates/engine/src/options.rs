@@ -179,7 +179,7 @@ pub struct Ulimit {
 }
 
 impl RunOptions {
-    /// A run of `image` with every option at docker's default, but for the network: none.
+    /// A run of `image` with every option at docker's default.
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),
@@ -196,7 +196,7 @@ impl RunOptions {
             hostname: None,
             entrypoint: None,
             read_only: false,
-            network: Mode::None,
+            network: Mode::default(),
             ports: Vec::new(),
             cap_add: Vec::new(),
             cap_drop: Vec::new(),

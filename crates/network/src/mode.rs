@@ -7,11 +7,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The network a container sees.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// An own network namespace with nothing but loopback in it.
-    #[default]
     None,
     /// The host's network namespace.
     Host,
@@ -36,6 +35,13 @@ pub struct Join {
     /// Further names to be found by.
     #[serde(default)]
     pub aliases: Vec<String>,
+}
+
+/// The network `bridge`, as docker's users expect.
+impl Default for Mode {
+    fn default() -> Mode {
+        Mode::Joined(vec![Join { network: crate::DEFAULT.to_owned(), ..Join::default() }])
+    }
 }
 
 /// Why a text is not a network mode.
@@ -97,13 +103,13 @@ pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
 }
 
 impl Mode {
-    /// Several `--network` together: networks only.
+    /// Several `--network` together: networks only. None at all is the default one.
     ///
     /// # Errors
     /// `none` or `host` beside another one; a network twice.
     pub fn merge(modes: Vec<Mode>) -> Result<Mode, String> {
         let mut modes = modes.into_iter();
-        let Some(first) = modes.next() else { return Ok(Mode::None) };
+        let Some(first) = modes.next() else { return Ok(Mode::default()) };
         modes.try_fold(first, |all, mode| match (all, mode) {
             (Mode::Joined(mut all), Mode::Joined(more)) => {
                 for join in more {
@@ -175,7 +181,7 @@ mod tests {
     fn several_networks_are_merged() {
         let merge = |texts: &[&str]| Mode::merge(texts.iter().map(|t| parse(t)).collect());
         assert_eq!(merge(&["a", "b"]).unwrap().to_string(), "a,b");
-        assert_eq!(merge(&[]).unwrap(), Mode::None);
+        assert_eq!(merge(&[]).unwrap(), parse("bridge"));
         assert_eq!(merge(&["host", "host"]).unwrap(), Mode::Host);
         for bad in [&["a", "host"][..], &["none", "a"], &["a", "b", "a"], &["none", "host"]] {
             assert!(merge(bad).is_err(), "{bad:?}");

@@ -466,7 +466,7 @@ fn rcr_runs_containers_from_a_copy_nobody_can_write() {
     let world = World::new();
     let image = busybox_layout(&world.path().join("layout"), json!({ "Env": ["PATH=/bin"] }));
     let mut command = world.rcr();
-    command.args(["run", "--rm", &image, "sleep", "60"]).stdin(Stdio::null());
+    command.args(["run", "--network=none", "--rm", &image, "sleep", "60"]).stdin(Stdio::null());
     let mut child = command.spawn().expect("rcr starts");
     std::thread::sleep(std::time::Duration::from_millis(700));
     let running = format!("/proc/{}/exe", child.id());

@@ -50,9 +50,13 @@ fn no_such_image_tag_or_platform() {
         1,
         &["linux/s390x"],
     );
-    fails(world.rcr().args(["run", "--rm", &format!("{python}:no-such-tag"), "true"]), 125, &["no-such-tag"]);
     fails(
-        world.rcr().args(["run", "--rm", "--pull", "never", "python:3.8.5-alpine", "true"]),
+        world.rcr().args(["run", "--network=none", "--rm", &format!("{python}:no-such-tag"), "true"]),
+        125,
+        &["no-such-tag"],
+    );
+    fails(
+        world.rcr().args(["run", "--network=none", "--rm", "--pull", "never", "python:3.8.5-alpine", "true"]),
         125,
         &["python:3.8.5-alpine"],
     );
@@ -323,7 +327,10 @@ fn a_full_disk_loses_nothing() {
         assert_eq!(ok(world.rcr().args(["images", "-q"])), "");
         ok(Command::new("mount").args(["-o", "remount,size=64m"]).arg(&store));
         ok(world.rcr().args(["pull", "-q", &image]));
-        assert_eq!(ok(world.rcr().args(["run", "--rm", &image, "wc", "-c", "/big"])), "8000000 /big");
+        assert_eq!(
+            ok(world.rcr().args(["run", "--network=none", "--rm", &image, "wc", "-c", "/big"])),
+            "8000000 /big"
+        );
     });
     ok(Command::new("umount").arg(&store));
     outcome.unwrap_or_else(|e| std::panic::resume_unwind(e));
@@ -385,7 +392,7 @@ fn an_interrupt_during_a_run_leaves_nothing() {
     ok(world.rcr().args(["pull", "-q", &image]));
     let before = Snapshot::take();
     let mut command = world.rcr();
-    command.args(["run", "--rm", "--init", &image, "sleep", "60"]).stdin(Stdio::null());
+    command.args(["run", "--network=none", "--rm", "--init", &image, "sleep", "60"]).stdin(Stdio::null());
     let mut child = command.spawn().expect("rcr starts");
     std::thread::sleep(Duration::from_millis(500));
     ok(Command::new("kill").args(["-INT", &child.id().to_string()]));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use harness::host::Need::{Path as File, Program, Root};
 use harness::image::{Layer, Packing, busybox_layout, write_layout, write_manifest};
 use harness::leaks::{Snapshot, assert_none_since};
-use harness::world::{World, fails, ok, say};
+use harness::world::{World, fails, no_network, ok, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ fn world() -> (World, String) {
 
 fn run(world: &World, args: &[&str]) -> Command {
     let mut command = world.rcr();
-    command.arg("run").args(args).stdin(Stdio::null());
+    command.arg("run").args(no_network(args)).args(args).stdin(Stdio::null());
     command
 }
 
@@ -181,7 +181,7 @@ fn on_a_terminal(world: &World, args: &[&str], steps: &str) -> (Child, Command) 
     let rcr = world.rcr();
     let mut command = Command::new("python3");
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/system/terminal.py"));
-    command.arg(rcr.get_program()).args(rcr.get_args()).arg("run").args(args);
+    command.arg(rcr.get_program()).args(rcr.get_args()).arg("run").args(no_network(args)).args(args);
     command.envs(rcr.get_envs().filter_map(|(k, v)| Some((k, v?))));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3 starts");
     child.stdin.take().expect("a pipe").write_all(steps.as_bytes()).expect("writable");

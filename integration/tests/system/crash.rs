@@ -51,7 +51,15 @@ fn kill_9_at_50_moments_of_a_pull() {
         ok(world.rcr().args(["system", "prune", "-f"]));
     }
     ok(&mut pull(&world));
-    let out = ok(world.rcr().args(["run", "--rm", "python:3.8.5-alpine", "python3", "-c", "print(6*7)"]));
+    let out = ok(world.rcr().args([
+        "run",
+        "--network=none",
+        "--rm",
+        "python:3.8.5-alpine",
+        "python3",
+        "-c",
+        "print(6*7)",
+    ]));
     assert_eq!(out, "42");
     assert_none_since(&before);
 }
@@ -63,7 +71,19 @@ fn kill_9_at_50_moments_of_a_run() {
     let id = ok(world.rcr().args(["images", "-q"]));
     let run = |world: &World| {
         let mut command = world.rcr();
-        command.args(["run", "--rm", "--memory", "64m", "-v", "/data", &id, "sh", "-c", "exec sleep 0.02"]);
+        command.args([
+            "run",
+            "--network=none",
+            "--rm",
+            "--memory",
+            "64m",
+            "-v",
+            "/data",
+            &id,
+            "sh",
+            "-c",
+            "exec sleep 0.02",
+        ]);
         command
     };
     ok(&mut run(&world));

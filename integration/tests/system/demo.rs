@@ -24,7 +24,7 @@ fn pull_run_list_and_remove() {
     );
     let python = |code: &str| {
         let mut command = world.rcr();
-        command.args(["run", "--rm", image, "python3", "-c", code]).stdin(Stdio::null());
+        command.args(["run", "--network=none", "--rm", image, "python3", "-c", code]).stdin(Stdio::null());
         command
     };
     assert_eq!(ok(&mut python("print(6*7)")), "42");

@@ -152,7 +152,8 @@ fn a_whiteout_device_hides_its_own_lower_file_only() {
     let lower = Layer::busybox().file("etc/keep", 0o644, b"kept");
     let upper = Layer::new().entry(b"etc/keep", EntryType::Char, 0o644, b"", None, device);
     let image = image_of(&world, vec![lower, upper], json!({ "Env": ["PATH=/bin"] }));
-    let out = ok(world.rcr().args(["run", "--rm", &image, "ls", "/etc"]).stdin(Stdio::null()));
+    let out =
+        ok(world.rcr().args(["run", "--network=none", "--rm", &image, "ls", "/etc"]).stdin(Stdio::null()));
     assert!(!out.lines().any(|l| l == "keep") && out.lines().any(|l| l == "passwd"), "{out}");
 }
 
@@ -237,7 +238,7 @@ fn volumes_workdirs_and_fixed_files_stay_inside() {
         let start = Instant::now();
         let said = say(world
             .rcr()
-            .args(["run", "--rm", &image, "cat", "/etc/hosts", "/marker"])
+            .args(["run", "--network=none", "--rm", &image, "cat", "/etc/hosts", "/marker"])
             .stdin(Stdio::null()));
         assert!(start.elapsed() < Duration::from_secs(5), "{what} took {:?}", start.elapsed());
         assert!(!said.out.contains("untouched"), "{what}: the host's file was read: {}", said.out);
@@ -265,7 +266,10 @@ fn passwd_that_blocks_or_floods_ends_soon() {
         let image = boxed(&world, hostile, json!({ "Env": ["PATH=/bin"] }));
         let _ = say(world.rcr().args(["pull", "-q", &image]));
         let start = Instant::now();
-        let said = say(world.rcr().args(["run", "--rm", "-u", "alice", &image, "true"]).stdin(Stdio::null()));
+        let said = say(world
+            .rcr()
+            .args(["run", "--network=none", "--rm", "-u", "alice", &image, "true"])
+            .stdin(Stdio::null()));
         assert!(start.elapsed() < Duration::from_secs(2), "{what} took {:?}", start.elapsed());
         assert_eq!(said.code, 125, "{what}: {}", said.err);
         assert_eq!(said.err.lines().count(), 1, "{what}: {}", said.err);
@@ -279,7 +283,7 @@ fn environment_takes_nothing_from_the_host() {
         let image = boxed(&world, Layer::new(), json!({ "Env": ["PATH=/bin", entry] }));
         let said = say(world
             .rcr()
-            .args(["run", "--rm", &image, "env"])
+            .args(["run", "--network=none", "--rm", &image, "env"])
             .env("SECRET", "of-the-host")
             .stdin(Stdio::null()));
         assert!(!said.out.contains("of-the-host"), "{entry:?} took the host's variable");
@@ -309,7 +313,7 @@ fn users_are_as_typed_or_refused() {
     ] {
         let said = say(world
             .rcr()
-            .args(["run", "--rm", &format!("--user={user}"), &dir, "id", "-u"])
+            .args(["run", "--network=none", "--rm", &format!("--user={user}"), &dir, "id", "-u"])
             .stdin(Stdio::null()));
         match want {
             Some(want) => assert_eq!(said.out.trim(), want, "{user}: {}", said.err),
@@ -324,11 +328,14 @@ fn newlines_reach_no_file_of_ours() {
     let evil = "x\nroot2::0:0::/:/bin/sh";
     let show = "cat /etc/passwd /etc/hosts /etc/hostname";
     let image = boxed(&world, Layer::new(), json!({ "Env": ["PATH=/bin", format!("HOME={evil}")] }));
-    let said = say(world.rcr().args(["run", "--rm", &image, "sh", "-c", show]).stdin(Stdio::null()));
+    let said = say(world
+        .rcr()
+        .args(["run", "--network=none", "--rm", &image, "sh", "-c", show])
+        .stdin(Stdio::null()));
     assert!(!said.out.contains("root2"), "{}", said.out);
     let said = say(world
         .rcr()
-        .args(["run", "--rm", "--hostname", "h\n6.6.6.6 evil", &image, "sh", "-c", show])
+        .args(["run", "--network=none", "--rm", "--hostname", "h\n6.6.6.6 evil", &image, "sh", "-c", show])
         .stdin(Stdio::null()));
     assert!(said.code == 125 && !said.out.contains("6.6.6.6"), "{said:?}");
 }
@@ -360,7 +367,7 @@ fn the_store_is_closed_to_others() {
     let rcr = world.rcr();
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "umask 000; exec \"$@\"", "sh"]).arg(rcr.get_program()).args(rcr.get_args());
-    ok(shell.args(["run", "--rm", &image, "true"]).stdin(Stdio::null()));
+    ok(shell.args(["run", "--network=none", "--rm", &image, "true"]).stdin(Stdio::null()));
     for dir in ["store", "run"] {
         let mode = fs::metadata(world.path().join(dir)).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o007, 0, "{dir} is open to others: {mode:o}");
@@ -374,7 +381,7 @@ fn names_that_are_paths_are_refused() {
     for name in ["../x", "/etc", ".", "a/b", "", "-x", "a b", &"n".repeat(4096)] {
         let said = say(world
             .rcr()
-            .args(["run", "--rm", &format!("--name={name}"), &image, "true"])
+            .args(["run", "--network=none", "--rm", &format!("--name={name}"), &image, "true"])
             .stdin(Stdio::null()));
         assert_eq!(said.code, 125, "{name:?}: {}", said.err);
     }

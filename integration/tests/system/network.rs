@@ -17,6 +17,7 @@ const BUSYBOX: harness::host::Need = Path("/bin/busybox");
 
 pub(crate) const CASES: &[Case] = cases!("network":
     a_container_on_the_bridge_has_addresses_and_a_route [Root, BUSYBOX],
+    a_host_that_cannot_have_a_bridge_says_what_to_do [Root, BUSYBOX, Program("setpriv")],
     a_published_port_leads_to_the_container_and_has_one_owner [Root, BUSYBOX],
     networks_are_made_used_and_removed [Root, BUSYBOX],
     addresses_can_be_asked_for [Root, BUSYBOX],
@@ -132,7 +133,7 @@ fn answers(name: &str, port: u16) -> String {
 fn a_container_on_the_bridge_has_addresses_and_a_route() {
     on_a_host(|host| {
         let script = "ip -o addr show eth0; ip route; hostname -i; cat /etc/hosts; ping -c 1 -W 5 10.77.0.1";
-        let out = ok(&mut host.run(&["--network", "bridge", "-h", "web"], &["sh", "-c", script]));
+        let out = ok(&mut host.run(&["-h", "web"], &["sh", "-c", script]));
         assert!(out.contains("inet 10.77.0.2/16"), "{out}");
         assert!(out.contains("inet6 fd"), "{out}");
         assert!(out.contains("default via 10.77.0.1 dev eth0"), "{out}");
@@ -144,6 +145,26 @@ fn a_container_on_the_bridge_has_addresses_and_a_route() {
         assert!(again.contains("10.77.0.2"), "{again}");
         let alone = ok(&mut host.run(&["--network", "none"], &["sh", "-c", "ip -o link | wc -l"]));
         assert_eq!(alone, "1");
+    });
+}
+
+/// As in a container that is privileged but for its network.
+fn a_host_that_cannot_have_a_bridge_says_what_to_do() {
+    on_a_host(|host| {
+        let before = Snapshot::take();
+        let without = |flags: &[&str]| {
+            let run = host.run(flags, &["echo", "ran"]);
+            let mut command = Command::new("setpriv");
+            command.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin"]).arg(run.get_program());
+            command.args(run.get_args()).stdin(Stdio::null());
+            command.envs(run.get_envs().filter_map(|(key, value)| Some((key, value?))));
+            command
+        };
+        fails(&mut without(&[]), 125, &["network bridge cannot be made", "--network host", "--network none"]);
+        assert_none_since(&before);
+        assert_eq!(host.leases(), 0);
+        assert_eq!(ok(&mut host.rcr(&["ps", "-aq"])), "");
+        assert_eq!(ok(&mut without(&["--network", "host"])), "ran");
     });
 }
 
@@ -291,7 +312,7 @@ fn wishes_that_make_no_sense_are_refused() {
         for (flags, words) in [
             (&["--network", "host", "--network", "bridge"][..], &["host", "cannot be combined"][..]),
             (&["--network", "a", "--network", "a"], &["network a is given twice"]),
-            (&["-p", "8080:80"], &["--network bridge"]),
+            (&["--network", "none", "-p", "8080:80"], &["--network none"]),
             (&["--network", "bridge", "-p", "1-3:1-2"], &["same length"]),
             (&["--network", "bridge:colour=red"], &["alias="]),
             (&["--network", "../x"], &["no such network"]),

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use harness::host::Need::{Path, Program, Root};
 use harness::leaks::{Snapshot, assert_none_since};
-use harness::world::{World, fails, ok, say};
+use harness::world::{World, fails, no_network, ok, say};
 use harness::{Case, cases, image};
 use serde_json::json;
 
@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = cases!("run":
     a_read_only_root_refuses_writes [Root, BUSYBOX],
     limits_reach_the_cgroup_and_the_process [Root, BUSYBOX],
     capabilities_are_dockers_and_can_be_changed [Root, BUSYBOX],
-    no_network_but_loopback_by_default [Root, BUSYBOX],
+    without_a_network_there_is_loopback_alone [Root, BUSYBOX],
     an_init_reaps_orphans_and_forwards_signals [Root, BUSYBOX],
     a_terminal_resizes_and_survives_an_interrupt [Root, BUSYBOX, Program("python3")],
     names_are_unique_and_kept_containers_are_listed [Root, BUSYBOX],
@@ -42,7 +42,7 @@ fn world_with(config: serde_json::Value) -> (World, String) {
 
 fn run(world: &World, args: &[&str]) -> Command {
     let mut command = world.rcr();
-    command.arg("run").args(args).stdin(Stdio::null());
+    command.arg("run").args(no_network(args)).args(args).stdin(Stdio::null());
     command
 }
 
@@ -258,7 +258,7 @@ fn capabilities_are_dockers_and_can_be_changed() {
     assert_eq!(said.out, "NoNewPrivs:\t0\nSeccomp:\t2\n");
 }
 
-fn no_network_but_loopback_by_default() {
+fn without_a_network_there_is_loopback_alone() {
     let (world, image) = world();
     let out = ok(&mut run(
         &world,
@@ -307,7 +307,10 @@ fn a_terminal_resizes_and_survives_an_interrupt() {
     let mut command = Command::new("python3");
     command.arg(script).arg(rcr.get_program()).args(rcr.get_args());
     command.envs(rcr.get_envs().filter_map(|(k, v)| Some((k, v?))));
-    command.args(["run", "--rm", "-it", &image, "sh"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .args(["run", "--network=none", "--rm", "-it", &image, "sh"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut child = command.spawn().expect("python3 starts");
     let steps = "expect #\nsend stty size\nexpect 24 80\nresize 33 111\nsend sleep 0.3; stty size\nexpect 33 111\n\
                  send sleep 50\nkey 03\nexpect #\nsend echo sur''vived\nexpect survived\nsend test -t 0 && test -t 1 && echo is''tty\nexpect istty\n\

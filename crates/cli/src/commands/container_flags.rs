@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_dockers_but_for_the_network() {
+    fn defaults_are_dockers() {
         let (typed, plain) = (options(&["box"]), RunOptions::new("box"));
         assert_eq!(format!("{typed:?}"), format!("{plain:?}"));
     }
