@@ -31,6 +31,7 @@ mod record;
 mod root;
 mod run;
 mod signals;
+mod size;
 mod spec;
 mod start;
 mod time;
@@ -49,7 +50,7 @@ pub use error::Error;
 pub use exec::{Executed, HOLD_TERMINAL, exec, hold_terminal};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
-pub use inspect::inspect;
+pub use inspect::{Kind as ObjectKind, inspect};
 pub use list::{ps, remove};
 pub use network::{
     Driver, Hostname, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol, Published, Subnet,
@@ -64,6 +65,7 @@ pub use options::{
 };
 pub use puller::{Event, Source};
 pub use run::run;
+pub use size::size;
 pub use top::{Processes, top};
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
 pub use usage::{Reading, Usage, usage};
@@ -167,8 +169,19 @@ pub struct ContainerSummary {
     pub ports: Vec<Published>,
     /// Sources of its mounts: host paths and volume names.
     pub mounts: Vec<String>,
+    /// How many of them are volumes.
+    pub volumes: usize,
     /// Labels of image and `run`.
     pub labels: Vec<(String, String)>,
+}
+
+/// How much room a container takes, in bytes of file content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerSize {
+    /// What it has written.
+    pub written: u64,
+    /// Its image, which others may use too.
+    pub image: u64,
 }
 
 /// What `version` says.

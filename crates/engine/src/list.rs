@@ -82,6 +82,7 @@ fn summary(dir: &Path, record: Record, life: &Life) -> ContainerSummary {
         if up { connection::read(dir).map(|joined| joined.ports).unwrap_or_default() } else { Vec::new() };
     let mounts = record.points.iter().filter(|point| point.kind != Kind::Tmpfs);
     ContainerSummary {
+        volumes: record.points.iter().filter(|point| point.kind == Kind::Volume).count(),
         mounts: mounts.map(|p| p.name.clone().unwrap_or_else(|| p.source.display().to_string())).collect(),
         command: record.command_line(),
         image: record.options.image,

@@ -240,9 +240,13 @@ fn fields(network: &Network, id: &str) -> Map<String, Value> {
 
 impl Inspect {
     fn execute(self, engine: &Engine) -> Result<(), Error> {
-        let find = |network: &str| engine::inspect_network(engine, network).map(|used| shown(&used));
-        inspect::show(&self.networks, &self.format, find)
+        inspect::show(&self.networks, &self.format, |network| describe(engine, network))
     }
+}
+
+/// A network by name, ID or beginning of an ID, in docker's shape.
+pub(super) fn describe(engine: &Engine, network: &str) -> Result<Value, engine::Error> {
+    engine::inspect_network(engine, network).map(|used| shown(&used))
 }
 
 /// In docker's shape.
