@@ -3,14 +3,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use engine::Engine;
 use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    bundle, exec, images, info, inspect, network, port, ps, pull, rm, rmi, run, stats, system, top, version,
+    bundle, complete, completion, exec, images, info, inspect, man, network, port, ps, pull, rm, rmi, run,
+    stats, system, top, version,
 };
+use crate::group;
 use crate::usage::Refusal;
 
 /// All of it.
@@ -63,6 +65,10 @@ pub(crate) enum Command {
     System(system::System),
     Info(info::Info),
     Version(version::Version),
+    Completion(completion::Completion),
+    Man(man::Man),
+    #[command(name = complete::NAME, hide = true)]
+    Complete(complete::Complete),
     /// Hold the terminal of a detached process
     #[command(name = engine::HOLD_TERMINAL, hide = true)]
     HoldTerminal,
@@ -79,6 +85,17 @@ impl Globals {
         let (root, runroot) = default_dirs(geteuid().is_root(), |name| std::env::var_os(name));
         Engine { root: self.root.clone().unwrap_or(root), runroot: self.runroot.clone().unwrap_or(runroot) }
     }
+}
+
+/// The engine that a command line which is still being typed is about.
+pub(crate) fn engine_of(words: &[String]) -> Engine {
+    let value = |flag: &str| {
+        let at = words.iter().rposition(|word| word == flag || word.starts_with(&format!("{flag}=")))?;
+        let value = words[at].split_once('=').map(|(_, value)| value.to_owned());
+        value.or_else(|| words.get(at + 1).cloned()).map(PathBuf::from)
+    };
+    let (root, runroot) = default_dirs(geteuid().is_root(), |name| std::env::var_os(name));
+    Engine { root: value("--root").unwrap_or(root), runroot: value("--runroot").unwrap_or(runroot) }
 }
 
 /// Where root and other users keep images and state (XDG Base Directory Specification; a variable that is no
@@ -100,20 +117,33 @@ fn default_dirs(is_root: bool, var: impl Fn(&str) -> Option<OsString>) -> (PathB
 /// What to tell the user instead of doing something: what is wrong, or the help asked for.
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, Refusal> {
     let words: Vec<OsString> = words.collect();
-    let mut command = Args::command();
+    let mut command = tree();
     if words.iter().any(gives_a_boolean) {
         command = with_boolean_values(command);
     }
     command
         .try_get_matches_from_mut(&words)
-        .and_then(|mut matches| Args::from_arg_matches_mut(&mut matches))
+        .and_then(read)
         .map_err(|error| Refusal::new(error, at_fault(&words)))
+}
+
+/// Every command there is, those of docker's groups (`rcr container ls`) too.
+pub(crate) fn tree() -> clap::Command {
+    group::add(Args::command())
+}
+
+fn read(mut matches: ArgMatches) -> Result<Args, clap::Error> {
+    let Some(mut of_group) = group::take(&mut matches) else {
+        return Args::from_arg_matches_mut(&mut matches);
+    };
+    let globals = Globals::from_arg_matches_mut(&mut matches)?;
+    Ok(Args { globals, command: Command::from_arg_matches_mut(&mut of_group)? })
 }
 
 /// The command that a wrong command line is for: `rcr`, `rcr run`, `rcr system prune`.
 fn at_fault(words: &[OsString]) -> String {
     let mut name = "rcr".to_owned();
-    let matches = Args::command().ignore_errors(true).try_get_matches_from(words).ok();
+    let matches = tree().ignore_errors(true).try_get_matches_from(words).ok();
     let mut rest = matches.as_ref();
     while let Some((command, matches)) = rest.and_then(clap::ArgMatches::subcommand) {
         name = format!("{name} {command}");
@@ -152,8 +182,33 @@ mod tests {
 
     #[test]
     fn the_tree_is_sound() {
-        Args::command().debug_assert();
-        with_boolean_values(Args::command()).debug_assert();
+        tree().debug_assert();
+        with_boolean_values(tree()).debug_assert();
+    }
+
+    #[test]
+    fn groups_lead_to_the_same_commands() {
+        let parsed = |line: &str| {
+            let words = line.split(' ').map(OsString::from);
+            parse(words).map(|args| format!("{args:?}")).map_err(|refusal| refusal.to_string())
+        };
+        for (long, short) in [
+            ("rcr container ls -a", "rcr ps -a"),
+            ("rcr container ps --root /r -q", "rcr ps --root /r -q"),
+            ("rcr --root /r container list", "rcr --root /r ps"),
+            ("rcr container run --rm -t=false box sh -c x", "rcr run --rm -t=false box sh -c x"),
+            ("rcr container rm -f a b", "rcr rm -f a b"),
+            ("rcr container exec -it a sh", "rcr exec -it a sh"),
+            ("rcr container inspect a", "rcr inspect --type container a"),
+            ("rcr image ls -q", "rcr images -q"),
+            ("rcr image rm a", "rcr rmi a"),
+            ("rcr image pull a", "rcr pull a"),
+            ("rcr image inspect a", "rcr inspect --type image a"),
+        ] {
+            assert_eq!(parsed(long).unwrap(), parsed(short).unwrap(), "{long}");
+        }
+        assert!(parsed("rcr container rnu x").unwrap_err().contains("'run'"));
+        assert!(parsed("rcr container run --nmae x y").unwrap_err().contains("rcr container run --help"));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use engine::Engine;
+
+use crate::hint;
 use crate::print::safe;
 
 /// Why a command failed.
@@ -25,6 +28,14 @@ pub(crate) enum Error {
         /// Its errno.
         source: io::Error,
     },
+    /// A file that was asked for cannot be written.
+    #[error("write {path:?}")]
+    WriteFile {
+        /// The file.
+        path: PathBuf,
+        /// Its errno.
+        source: io::Error,
+    },
     /// Standard output cannot be written.
     #[error("write standard output")]
     Output(#[source] io::Error),
@@ -40,11 +51,13 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Prints it on standard error, one line an error, as `rcr: ERROR: CAUSE: CAUSE`.
-    pub(crate) fn tell(&self) {
+    /// Prints it on standard error, one line an error, as `rcr: ERROR: CAUSE: CAUSE; WHAT TO DO`.
+    pub(crate) fn tell(&self, engine: &Engine) {
+        let with_hint = |error: &engine::Error| chain(error) + &hint::next(engine, error);
         let lines: Vec<String> = match self {
             Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => return,
-            Self::Several(errors) => errors.iter().map(|e| chain(e)).collect(),
+            Self::Several(errors) => errors.iter().map(with_hint).collect(),
+            Self::Engine(error) | Self::Exec(error) => vec![with_hint(error)],
             other => vec![chain(other)],
         };
         let mut stderr = io::stderr().lock();

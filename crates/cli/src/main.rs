@@ -8,6 +8,8 @@ mod commands;
 mod error;
 mod exit;
 mod filter;
+mod group;
+mod hint;
 mod interrupt;
 mod logging;
 mod print;
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
     match commands::execute(args.command, &engine) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            error.tell();
+            error.tell(&engine);
             ExitCode::from(exit::code(is_run, &error))
         }
     }

@@ -21,6 +21,7 @@ mod lock;
 mod make;
 mod mount;
 mod name;
+mod names;
 mod networks;
 mod oom;
 pub mod options;
@@ -52,6 +53,8 @@ pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::{Kind as ObjectKind, inspect};
 pub use list::{ps, remove};
+pub use names::{Thing, names};
+pub use network::Error as NetworkError;
 pub use network::{
     Driver, Hostname, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol, Published, Subnet,
     parse_mac,

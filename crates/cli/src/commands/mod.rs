@@ -1,11 +1,14 @@
 //! One file a subcommand: its flags, and what it does with the engine.
 
 pub(crate) mod bundle;
+pub(crate) mod complete;
+pub(crate) mod completion;
 pub(crate) mod container_flags;
 pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod man;
 pub(crate) mod network;
 pub(crate) mod port;
 pub(crate) mod ps;
@@ -51,6 +54,9 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::System(system) => system.execute(engine),
         Command::Info(info) => info.execute(engine),
         Command::Version(version) => version.execute(),
+        Command::Completion(completion) => completion.execute(),
+        Command::Man(man) => man.execute(),
+        Command::Complete(complete) => complete.execute(),
     }
     .map(|()| 0)
 }
