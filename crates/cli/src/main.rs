@@ -14,6 +14,8 @@ mod interrupt;
 mod logging;
 mod print;
 mod progress;
+#[cfg(test)]
+mod readme;
 mod usage;
 mod value;
 

@@ -17,6 +17,7 @@ mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod limits;
+mod manners;
 mod merged_root;
 mod mount_fields;
 mod mounts;
@@ -40,6 +41,7 @@ fn main() {
         network::CASES,
         exec::CASES,
         watch::CASES,
+        manners::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,
