@@ -9,8 +9,8 @@ use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    bundle, complete, completion, exec, images, info, inspect, man, network, port, ps, pull, rm, rmi, run,
-    stats, system, top, version,
+    attach, bundle, complete, completion, create, ended, exec, images, info, inspect, logs, man, network,
+    port, ps, pull, rm, rmi, run, signal, start, stats, stop, system, top, version,
 };
 use crate::group;
 use crate::usage::Refusal;
@@ -49,6 +49,17 @@ pub(crate) struct Globals {
 pub(crate) enum Command {
     Run(Box<run::Run>),
     Exec(exec::Exec),
+    Create(Box<create::Create>),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(stop::Restart),
+    Kill(signal::Kill),
+    Pause(signal::Pause),
+    Unpause(signal::Unpause),
+    Wait(signal::Wait),
+    Rename(signal::Rename),
+    Attach(attach::Attach),
+    Logs(logs::Logs),
     Pull(pull::Pull),
     Images(images::Images),
     Rmi(rmi::Rmi),
@@ -72,6 +83,7 @@ pub(crate) enum Command {
     /// Hold the terminal of a detached process
     #[command(name = engine::HOLD_TERMINAL, hide = true)]
     HoldTerminal,
+    ContainerEnded(ended::Ended),
 }
 
 impl Globals {

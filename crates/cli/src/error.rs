@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use engine::Engine;
+use engine::{Engine, in_full};
 
 use crate::hint;
 use crate::print::safe;
@@ -53,12 +53,12 @@ pub(crate) enum Error {
 impl Error {
     /// Prints it on standard error, one line an error, as `rcr: ERROR: CAUSE: CAUSE; WHAT TO DO`.
     pub(crate) fn tell(&self, engine: &Engine) {
-        let with_hint = |error: &engine::Error| chain(error) + &hint::next(engine, error);
+        let with_hint = |error: &engine::Error| in_full(error) + &hint::next(engine, error);
         let lines: Vec<String> = match self {
             Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => return,
             Self::Several(errors) => errors.iter().map(with_hint).collect(),
             Self::Engine(error) | Self::Exec(error) => vec![with_hint(error)],
-            other => vec![chain(other)],
+            other => vec![in_full(other)],
         };
         let mut stderr = io::stderr().lock();
         for line in lines {
@@ -68,20 +68,6 @@ impl Error {
     }
 }
 
-/// An error and its causes. A cause that the text before it ends with already is not said twice.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = error.source();
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,7 +75,7 @@ mod tests {
     #[test]
     fn causes_follow_once() {
         let error = Error::EnvFile { path: "/x".into(), source: io::ErrorKind::NotFound.into() };
-        assert_eq!(chain(&error), "read --env-file \"/x\": entity not found");
-        assert_eq!(chain(&Error::Engine(engine::Error::NoSuchImage("x".into()))), "no such image: x");
+        assert_eq!(in_full(&error), "read --env-file \"/x\": entity not found");
+        assert_eq!(in_full(&Error::Engine(engine::Error::NoSuchImage("x".into()))), "no such image: x");
     }
 }

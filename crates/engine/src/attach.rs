@@ -18,7 +18,8 @@ use runtime::Stdio;
 use sys::tty;
 
 use crate::Error;
-use crate::detach::{DetachKeys, Watch};
+use crate::keys::Keys;
+use crate::options::StreamName;
 use crate::pump::{Progress, Pump};
 use crate::root::reopen;
 use crate::signals::{self, Signals};
@@ -54,23 +55,27 @@ pub(crate) enum Served {
     Left(i32),
 }
 
-/// Decides about the three streams of a container without a terminal of its own.
-pub(crate) fn streams(interactive: bool) -> Result<(Stdio, Attached), Error> {
+/// Decides about the three streams of a process without a terminal of its own; those that `attach` names count, or all.
+pub(crate) fn streams(interactive: bool, attach: &[StreamName]) -> Result<(Stdio, Attached), Error> {
+    let asked = |name| attach.is_empty() || attach.contains(&name);
     let fail = |e: io::Error| Error::io("connect standard streams")(e);
     let mut stdio = Stdio::default();
     let mut attached = Attached::default();
     let stdin = io::stdin();
-    if !interactive {
+    if !(interactive && asked(StreamName::Stdin)) {
         stdio.stdin = Some(File::open("/dev/null").map_err(fail)?.into());
     } else if stdin.is_terminal() {
         let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| fail(e.into()))?;
         attached.input = Some(Pump::new(own(stdin.as_fd(), OFlag::O_RDONLY)?, unblocked(write)?));
         stdio.stdin = Some(read);
     }
-    for (stream, place) in
-        [(io::stdout().as_fd(), &mut stdio.stdout), (io::stderr().as_fd(), &mut stdio.stderr)]
-    {
-        if stream.is_terminal() {
+    for (stream, place, name) in [
+        (io::stdout().as_fd(), &mut stdio.stdout, StreamName::Stdout),
+        (io::stderr().as_fd(), &mut stdio.stderr, StreamName::Stderr),
+    ] {
+        if !asked(name) {
+            *place = Some(File::options().write(true).open("/dev/null").map_err(fail)?.into());
+        } else if stream.is_terminal() {
             let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| fail(e.into()))?;
             attached.outputs.push(Pump::new(unblocked(read)?, own(stream, OFlag::O_WRONLY)?));
             *place = Some(write);
@@ -109,8 +114,8 @@ impl Attached {
     }
 
     /// The same, until these keys are typed.
-    pub(crate) fn until(mut self, keys: DetachKeys) -> Self {
-        self.input = self.input.map(|pump| pump.watched(Watch::new(keys)));
+    pub(crate) fn until(mut self, keys: Vec<u8>) -> Self {
+        self.input = self.input.map(|pump| pump.watched(Keys::new(keys)));
         self
     }
 
@@ -245,14 +250,14 @@ fn unblocked(fd: OwnedFd) -> Result<File, Error> {
 
 /// A terminal that passes on every key as it is typed, until dropped.
 #[derive(Debug)]
-struct RawMode {
+pub(crate) struct RawMode {
     tty: OwnedFd,
     before: Termios,
 }
 
 impl RawMode {
     /// `None`: it is no terminal.
-    fn enter(tty: BorrowedFd<'_>) -> Result<Option<Self>, Error> {
+    pub(crate) fn enter(tty: BorrowedFd<'_>) -> Result<Option<Self>, Error> {
         let Ok(before) = tcgetattr(tty) else { return Ok(None) };
         let mut raw = before.clone();
         cfmakeraw(&mut raw);

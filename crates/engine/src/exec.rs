@@ -19,7 +19,6 @@ use oci::runtime::{BoxBuilder, Process, User as SpecUser};
 use runtime::lifecycle::{self, Created};
 use runtime::{Console, ErrorKind, Stdio};
 use store::Store;
-use sys::wait::Ended;
 
 use crate::attach::{self, Attached, OnSignal, Served};
 use crate::leftover::enter;
@@ -27,6 +26,7 @@ use crate::list::{life, running};
 use crate::options::ExecOptions;
 use crate::record::Record;
 use crate::root::Root;
+use crate::run::code;
 use crate::signals::Signals;
 use crate::user::{self, User};
 use crate::{ContainerStatus, Engine, Error, capabilities, host, mount, process};
@@ -155,7 +155,7 @@ fn start(
 ) -> Result<(Created, Attached), Error> {
     let (stdio, attached) = match (options.tty, options.detach) {
         (true, _) => (Stdio::default(), Attached::default()),
-        (false, false) => attach::streams(options.interactive)?,
+        (false, false) => attach::streams(options.interactive, &[])?,
         (false, true) => (nothing()?, Attached::default()),
     };
     let mut created = lifecycle::exec(lifecycle::ExecOptions {
@@ -197,11 +197,8 @@ fn see_through(created: &Created, mut attached: Attached, signals: &Signals) -> 
         Served::Left(signal) => Ok(Executed::Left(signal)),
         Served::Detached => attached.into_master().map_or(Ok(()), hold).map(|()| Executed::Detached),
         Served::ToTheEnd => {
-            let code = match sys::wait::wait(pidfd).map_err(Error::io("wait for the process"))? {
-                Ended::Exited(code) => code,
-                Ended::Killed(signal) => 128 + signal,
-            };
-            Ok(Executed::Ended(u8::try_from(code).unwrap_or(u8::MAX)))
+            let ended = sys::wait::wait(pidfd).map_err(Error::io("wait for the process"))?;
+            Ok(Executed::Ended(code(ended)))
         }
     }
 }

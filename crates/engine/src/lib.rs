@@ -7,18 +7,23 @@
 mod attach;
 mod bundle;
 mod capabilities;
+mod client;
 mod connection;
 mod detach;
 mod error;
 mod exec;
+mod fork;
 mod host;
 mod image;
 mod info;
 mod inspect;
+mod keys;
 mod leftover;
 mod list;
 mod lock;
+mod logs;
 mod make;
+mod monitor;
 mod mount;
 mod name;
 mod names;
@@ -35,6 +40,7 @@ mod signals;
 mod size;
 mod spec;
 mod start;
+mod stop;
 mod time;
 mod top;
 mod tree;
@@ -46,13 +52,16 @@ mod volume;
 use std::path::PathBuf;
 
 pub use bundle::bundle;
-pub use detach::DetachKeys;
-pub use error::Error;
+pub use client::{AttachOptions, Attended};
+pub use detach::{attach, create, rename, restart, run_detached, start, start_attached, startable};
+pub use error::{Error, in_full};
 pub use exec::{Executed, HOLD_TERMINAL, exec, hold_terminal};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::{Kind as ObjectKind, inspect};
 pub use list::{ps, remove};
+pub use logs::{LogLine, LogsOptions, logs};
+pub use monitor::{End, ended};
 pub use names::{Thing, names};
 pub use network::Error as NetworkError;
 pub use network::{
@@ -64,11 +73,14 @@ pub use networks::{
 };
 pub use oci::{Digest, Platform, Reference};
 pub use options::{
-    ExecOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume,
+    ExecOptions, LogOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RestartPolicy, RunOptions,
+    StreamName, Tmpfs, Ulimit, Volume,
 };
 pub use puller::{Event, Source};
 pub use run::run;
+pub use runtime::cli::signal::number as signal_number;
 pub use size::size;
+pub use stop::{kill, pause, stop, unpause, wait};
 pub use top::{Processes, top};
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
 pub use usage::{Reading, Usage, usage};
@@ -139,8 +151,28 @@ pub enum ContainerStatus {
     Running,
     /// Frozen.
     Paused,
+    /// Its command has ended, with this exit code, and is going to be started again.
+    Restarting(u8),
     /// Its command has ended, with this exit code.
     Exited(u8),
+}
+
+impl ContainerStatus {
+    /// Whether there is a process of it.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+
+    /// docker's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting(_) => "restarting",
+            Self::Exited(_) => "exited",
+        }
+    }
 }
 
 /// A row of `ps`.

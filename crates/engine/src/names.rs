@@ -29,7 +29,10 @@ pub fn names(engine: &Engine, of: Thing) -> Vec<String> {
         Thing::Container => files(&engine.names()),
         Thing::Volume => files(&engine.volumes()).into_iter().filter(|name| !name::is_id(name)).collect(),
         Thing::Network => {
-            engine.networks().list().unwrap_or_default().into_iter().map(|network| network.name).collect()
+            let networks = engine.networks().list().unwrap_or_default();
+            // The default one is there for everybody, also before its first use.
+            let default = std::iter::once(network::DEFAULT.to_owned());
+            networks.into_iter().map(|network| network.name).chain(default).collect()
         }
         Thing::Image => {
             let images = image::images(engine).unwrap_or_default();
@@ -38,6 +41,7 @@ pub fn names(engine: &Engine, of: Thing) -> Vec<String> {
         }
     };
     all.sort();
+    all.dedup();
     all
 }
 

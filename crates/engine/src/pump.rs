@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::poll::PollFlags;
 
-use crate::detach::Watch;
+use crate::keys::Keys;
 
 /// A copy in progress. Both files must be in non-blocking mode, or blocking ones that poll(2) says are ready.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Pump {
     start: usize,
     end: usize,
     /// What is copied is typed, and these keys end it.
-    watch: Option<Watch>,
+    keys: Option<Keys>,
 }
 
 const BUFFER: usize = 16 << 10;
@@ -38,12 +38,12 @@ pub(crate) enum Progress {
 
 impl Pump {
     pub(crate) fn new(from: File, to: File) -> Self {
-        Self { from, to, buffer: vec![0; BUFFER], start: 0, end: 0, watch: None }
+        Self { from, to, buffer: vec![0; BUFFER], start: 0, end: 0, keys: None }
     }
 
-    /// Ends with [`Progress::Detached`] when the keys of `watch` come by.
-    pub(crate) fn watched(self, watch: Watch) -> Self {
-        Self { watch: Some(watch), ..self }
+    /// Ends with [`Progress::Detached`] when the `keys` come by.
+    pub(crate) fn watched(self, keys: Keys) -> Self {
+        Self { keys: Some(keys), ..self }
     }
 
     /// What to wait for: the source while there is nothing to write, else the other side.
@@ -79,14 +79,13 @@ impl Pump {
     }
 
     fn look_for_keys(&mut self) -> Progress {
-        let Some(watch) = &mut self.watch else { return Progress::Open };
-        let mut passed = Vec::with_capacity(BUFFER);
-        let detached = watch.take(&self.buffer[..self.end], &mut passed);
+        let Some(keys) = &mut self.keys else { return Progress::Open };
+        let Some(mut passed) = keys.pass(&self.buffer[..self.end]) else { return Progress::Detached };
         self.end = passed.len();
         // Keys held back before may make it longer than what was read.
         passed.resize(passed.len().max(BUFFER), 0);
         self.buffer = passed;
-        if detached { Progress::Detached } else { Progress::Open }
+        Progress::Open
     }
 }
 

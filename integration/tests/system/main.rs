@@ -11,12 +11,14 @@ mod container_fields;
 mod containers;
 mod crash;
 mod demo;
+mod detached;
 mod events;
 mod exec;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod limits;
+mod logs;
 mod manners;
 mod merged_root;
 mod mount_fields;
@@ -26,6 +28,7 @@ mod network;
 mod process_fields;
 mod processes;
 mod resources;
+mod restart;
 mod rootless;
 mod run;
 mod stress;
@@ -43,6 +46,9 @@ fn main() {
         watch::CASES,
         manners::CASES,
         containers::CASES,
+        detached::CASES,
+        logs::CASES,
+        restart::CASES,
         bad_input::CASES,
         bundle::CASES,
         lifecycle::CASES,

@@ -162,6 +162,9 @@ fn values(arg: &Arg, names: &dyn Fn(Thing) -> Vec<String>) -> Vec<Candidate> {
         _ => &[],
     };
     let mut found = Vec::new();
+    if name == "NETWORK" && !arg.is_positional() {
+        found.extend(["host", "none"].map(|name| (name.to_owned(), "network".to_owned())));
+    }
     for thing in things {
         let what = format!("{thing:?}").to_lowercase();
         found.extend(names(*thing).into_iter().map(|name| (name, what.clone())));
@@ -205,6 +208,8 @@ mod tests {
             ("rm a -f d", &["db"]),
             ("run --rm --network b", &["back", "bridge"]),
             ("run --net b", &["back", "bridge"]),
+            ("run --network n", &["none"]),
+            ("network rm n", &[]),
             ("run --network=back -itv d", &["data"]),
             ("run --tls-verify b", &["box:latest"]),
             ("run -e A=1 py", &["python:3"]),

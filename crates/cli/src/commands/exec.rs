@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use engine::{DetachKeys, Engine, ExecOptions, Executed};
+use engine::{Engine, ExecOptions, Executed};
 
 use crate::commands::container_flags::environment;
 use crate::error::Error;
 use crate::exit;
-use crate::value::{env, workdir};
+use crate::value::{env, keys, workdir};
 
 /// Run a command in a running container
 ///
@@ -24,9 +24,9 @@ pub(crate) struct Exec {
     /// Do not wait for the command's end
     #[arg(short, long)]
     detach: bool,
-    /// Keys that leave the command alone with its terminal, for instance ctrl-p,ctrl-q (the default)
-    #[arg(long, value_name = "KEYS")]
-    detach_keys: Option<DetachKeys>,
+    /// Keys that leave the command alone with its terminal
+    #[arg(long, value_name = "KEYS", default_value = keys::USUAL, value_parser = keys::parse)]
+    detach_keys: std::vec::Vec<u8>,
     /// Set an environment variable; KEY alone takes the value it has here
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = env::parse)]
     env: Vec<env::Variable>,
@@ -63,7 +63,7 @@ impl Exec {
             detach: self.detach,
             interactive: self.interactive,
             tty: self.tty,
-            detach_keys: self.detach_keys.unwrap_or_default(),
+            detach_keys: self.detach_keys,
             env: environment(self.env, self.env_file)?,
             workdir: self.workdir,
             user: self.user,
