@@ -235,4 +235,37 @@ mod tests {
         let relative = &[("HOME", "/h"), ("XDG_DATA_HOME", "d"), ("XDG_RUNTIME_DIR", "/r")];
         assert_eq!(dirs(false, relative).0, PathBuf::from("/h/.local/share/rcr"));
     }
+
+    /// The words of a line of the examples: quotes hold together, `$(…)` is a word, a remark begins after two spaces.
+    fn words(line: &str) -> Vec<OsString> {
+        let (mut all, mut word, mut quote, mut spaces) = (Vec::new(), String::new(), None, 0);
+        for c in line.trim().chars().chain([' ']) {
+            match (quote, c) {
+                (Some('('), ')') | (Some('\''), '\'') | (Some('"'), '"') => quote = None,
+                (None, '\'' | '"' | '(') => quote = Some(c),
+                (None, ' ') if word.is_empty() => spaces += 1,
+                (None, ' ') => all.push(std::mem::take(&mut word)),
+                _ if spaces > 0 => break,
+                _ => word.push(c),
+            }
+        }
+        all.into_iter().take_while(|word| word != "|" && !word.starts_with('>')).map(OsString::from).collect()
+    }
+
+    fn check_examples(command: &clap::Command, count: &mut usize) {
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in text.lines().filter(|line| line.trim_start().starts_with("rcr ")) {
+            let words = words(&line.replace("$PWD", "/srv"));
+            parse(words.clone().into_iter()).unwrap_or_else(|refusal| panic!("{line}: {words:?}: {refusal}"));
+            *count += 1;
+        }
+        command.get_subcommands().for_each(|sub| check_examples(sub, count));
+    }
+
+    #[test]
+    fn examples_of_the_help_are_command_lines() {
+        let mut count = 0;
+        check_examples(&Args::command(), &mut count);
+        assert!(count > 25, "{count}");
+    }
 }

@@ -22,6 +22,10 @@ pub(crate) enum Command {
 
 /// Make a network
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr network create --subnet 10.9.0.0/24 back
+  rcr network create --internal db
+  rcr network create -d macvlan -o parent=eth0 wire")]
 pub(crate) struct Create {
     /// How containers are joined to it: bridge, macvlan or ipvlan
     #[arg(short, long, value_name = "DRIVER", default_value_t)]
