@@ -13,11 +13,13 @@ mod crash;
 mod demo;
 mod detached;
 mod events;
+mod exec;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod limits;
 mod logs;
+mod manners;
 mod merged_root;
 mod mount_fields;
 mod mounts;
@@ -33,12 +35,16 @@ mod stress;
 mod systemd;
 mod unified;
 mod update;
+mod watch;
 
 fn main() {
     let cases = [
         demo::CASES,
         run::CASES,
         network::CASES,
+        exec::CASES,
+        watch::CASES,
+        manners::CASES,
         containers::CASES,
         detached::CASES,
         logs::CASES,
