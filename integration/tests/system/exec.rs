@@ -179,6 +179,7 @@ fn a_terminal_that_is_closed_hangs_up() {
 }
 
 fn detached_it_stays_and_ends_with_the_container() {
+    let held = holders();
     let before = Snapshot::take();
     let mut up = Running::new("web", &[], SLEEP);
     for (number, flags) in [&["-d"][..], &["-dt"], &["-dit"]].into_iter().enumerate() {
@@ -190,9 +191,23 @@ fn detached_it_stays_and_ends_with_the_container() {
     expect_sleeping(&up, 500, 3);
     assert_eq!(ok(&mut up.exec(&["web", "cat", "/tmp/0", "/tmp/1", "/tmp/2"])), "1\n0\n0");
     fails(&mut up.exec(&["-d", "web", "no-such-command"]), 127, &["no-such-command"]);
+    // Each terminal is held by a process of its own, until the container's end.
+    assert_eq!(holders(), held + 2);
     up.kill();
     drop(up);
     assert_none_since(&before);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while holders() != held {
+        assert!(Instant::now() < deadline, "{} hold terminals that are gone", holders() - held);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// How many processes hold the terminal of a detached one.
+fn holders() -> usize {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let command = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+    processes.map(command).filter(|words| words.ends_with(b"\0__hold-terminal\0")).count()
 }
 
 fn signals_leave_the_process_alone() {
