@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::image;
-use crate::world::{World, ok, say};
+use crate::world::{World, no_network, ok, say};
 
 /// A world with one running container, which is removed with it, also when a test panics.
 pub struct Running {
@@ -25,11 +25,7 @@ impl Running {
         let config = json!({ "Cmd": ["sh"], "Env": ["PATH=/bin:/usr/bin", "COLOUR=green"] });
         let image = image::busybox_layout(&world.path().join("layout"), config);
         let mut run = world.rcr();
-        run.args(["run", "--name", name]);
-        if !flags.contains(&"--network") {
-            run.args(["--network", "none"]);
-        }
-        run.args(flags).arg(&image).args(command);
+        run.args(["run", "--name", name]).args(no_network(flags)).args(flags).arg(&image).args(command);
         let rcr =
             run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("rcr starts");
         let running = Self { world, image, name: name.to_owned(), rcr };

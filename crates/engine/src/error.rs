@@ -43,6 +43,9 @@ pub enum Error {
     /// What wants a running container.
     #[error("container {0} is not running; start it first (rcr start {0})")]
     NotRunning(String),
+    /// `exec` as a user that the container does not have, or that cannot be; the text says which.
+    #[error("{0}")]
+    User(String),
     /// Something is asked of a container that a frozen one cannot do.
     #[error("container {0} is paused; let it go on first (rcr unpause {0})")]
     Paused(String),
@@ -156,11 +159,11 @@ impl Error {
     }
 
     /// The exit code of `rcr exec` that ended with this error: docker's 127 and 126 where the command is to blame, 126
-    /// where the process could not be started, 1 for all else.
+    /// where the process could not be started or its user not found, 1 for all else.
     pub fn exec_exit_code(&self) -> u8 {
         match self {
             Self::CommandNotFound { .. } => 127,
-            Self::CommandNotExecutable { .. } | Self::Runtime { .. } => 126,
+            Self::CommandNotExecutable { .. } | Self::Runtime { .. } | Self::User(_) => 126,
             _ => 1,
         }
     }

@@ -144,7 +144,7 @@ fn find_user(engine: &Engine, record: &Record, pid: i32, wanted: &str) -> Result
     let root = root.map_err(|e| Error::io(format!("open {path:?}"))(e.into()))?;
     let root = Root(root.as_fd());
     let (passwd, group) = (root.read("/etc/passwd")?, root.read("/etc/group")?);
-    user::resolve(wanted, &passwd, &group).map_err(Error::Invalid)
+    user::resolve(wanted, &passwd, &group).map_err(Error::User)
 }
 
 fn start(

@@ -56,8 +56,7 @@ pub(crate) fn running(engine: &Engine, wanted: &str) -> Result<(Record, i32), Er
     let record =
         Record::read(&engine.container(&id))?.ok_or_else(|| Error::NoSuchContainer(wanted.to_owned()))?;
     let life = life(engine, &id)?;
-    let up = matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused);
-    match life.pid.filter(|_| up) {
+    match life.pid.filter(|_| life.status.is_up()) {
         Some(pid) => Ok((record, pid)),
         None => Err(Error::NotRunning(record.name)),
     }

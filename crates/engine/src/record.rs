@@ -146,8 +146,9 @@ fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    let mut bytes = Vec::new();
-    match fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+    // Room for a usual one: two system calls less than by asking for its size, and ps reads thousands.
+    let mut bytes = Vec::with_capacity(8 << 10);
+    match fs::File::open(path).and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes)) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         result => result.map_err(Error::io(format!("read {path:?}")))?,
     };

@@ -11,7 +11,7 @@ use crate::info::host_memory;
 use crate::leftover::enter;
 use crate::list::life;
 use crate::record::Record;
-use crate::{ContainerStatus, Engine, Error, name};
+use crate::{Engine, Error, name};
 
 /// A container, and what it uses.
 #[derive(Debug, Clone)]
@@ -56,9 +56,8 @@ pub fn usage(engine: &Engine, container: &str) -> Result<Usage, Error> {
     let id = name::resolve(engine, container)?;
     let record =
         Record::read(&engine.container(&id))?.ok_or_else(|| Error::NoSuchContainer(container.to_owned()))?;
-    let runs = |status| matches!(status, ContainerStatus::Running | ContainerStatus::Paused);
     let life = life(engine, &id)?;
-    let Some(pid) = life.pid.filter(|_| runs(life.status)) else {
+    let Some(pid) = life.pid.filter(|_| life.status.is_up()) else {
         return Ok(Usage { id, name: record.name, reading: None });
     };
     // docker counts the networks that a container has of its own.

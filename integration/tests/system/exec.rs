@@ -75,7 +75,7 @@ fn flags_change_what_it_gets() {
     let all = bounding.lines().find_map(|l| l.strip_prefix("CapBnd:\t")).expect("a mask").to_owned();
     assert_eq!(capabilities(&["-u", "root"]), "CapEff: 00000000a80425fb CapBnd: 00000000a80425fb");
     assert_eq!(capabilities(&["--privileged", "-u", "0"]), format!("CapEff: {all} CapBnd: {all}"));
-    fails(&mut up.exec(&["-u", "nobody-here", "web", "true"]), 1, &["no user \"nobody-here\""]);
+    fails(&mut up.exec(&["-u", "nobody-here", "web", "true"]), 126, &["no user \"nobody-here\""]);
     fails(&mut up.exec(&["-w", "relative", "web", "true"]), 125, &["relative", "absolute"]);
     fails(&mut up.exec(&["-w", "/no/such", "web", "true"]), 126, &["/no/such"]);
 }
@@ -179,6 +179,7 @@ fn a_terminal_that_is_closed_hangs_up() {
 }
 
 fn detached_it_stays_and_ends_with_the_container() {
+    let held = holders();
     let before = Snapshot::take();
     let mut up = Running::new("web", &[], SLEEP);
     for (number, flags) in [&["-d"][..], &["-dt"], &["-dit"]].into_iter().enumerate() {
@@ -190,9 +191,23 @@ fn detached_it_stays_and_ends_with_the_container() {
     expect_sleeping(&up, 500, 3);
     assert_eq!(ok(&mut up.exec(&["web", "cat", "/tmp/0", "/tmp/1", "/tmp/2"])), "1\n0\n0");
     fails(&mut up.exec(&["-d", "web", "no-such-command"]), 127, &["no-such-command"]);
+    // Each terminal is held by a process of its own, until the container's end.
+    assert_eq!(holders(), held + 2);
     up.kill();
     drop(up);
     assert_none_since(&before);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while holders() != held {
+        assert!(Instant::now() < deadline, "{} hold terminals that are gone", holders() - held);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// How many processes hold the terminal of a detached one.
+fn holders() -> usize {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let command = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+    processes.map(command).filter(|words| words.ends_with(b"\0__hold-terminal\0")).count()
 }
 
 fn signals_leave_the_process_alone() {
@@ -212,23 +227,23 @@ fn hostile_files_of_the_container_reach_nothing() {
     let up = Running::new("web", &[], SLEEP);
     let secret = up.world.path().join("secret");
     std::fs::write(&secret, "intruder:x:4242:4242::/:/bin/sh\n").expect("writable");
-    let asked = |why: &str| {
+    let asked = |code: i32, why: &str| {
         let start = Instant::now();
-        fails(&mut up.exec(&["-u", "intruder", "web", "id"]), 1, &[why]);
+        fails(&mut up.exec(&["-u", "intruder", "web", "id"]), code, &[why]);
         assert!(start.elapsed() < Duration::from_secs(2));
     };
     let become_ =
         |script: &str| ok(&mut up.exec(&["web", "sh", "-c", &format!("cd /etc; rm -rf passwd; {script}")]));
     become_("mkfifo passwd");
-    asked("not a regular file");
+    asked(1, "not a regular file");
     become_("mkdir passwd");
-    asked("not a regular file");
+    asked(1, "not a regular file");
     become_(&format!("ln -s ../../../../../..{} passwd", secret.display()));
-    asked("no user \"intruder\"");
+    asked(126, "no user \"intruder\"");
     become_("ln -s /proc/1/root/etc/group passwd");
-    asked("open /etc/passwd");
+    asked(1, "open /etc/passwd");
     become_("dd if=/dev/zero of=passwd bs=1 count=0 seek=20000000 2>/dev/null");
-    asked("longer than");
+    asked(1, "longer than");
     // A number needs no file.
     become_("true");
     assert_eq!(ok(&mut up.exec(&["-u", "4242", "web", "id", "-u"])), "4242");

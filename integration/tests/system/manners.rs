@@ -187,16 +187,25 @@ fn a_thousand_containers_are_listed_at_once() {
         }
         symlink(&id[..48], store.join("container-names").join(name)).expect("linked");
     }
-    let mut best = Duration::MAX;
-    for _ in 0..10 {
-        let start = Instant::now();
+    // In processor time: how long it takes by the clock is also a matter of who else works on this machine.
+    const TIMES: u32 = 20;
+    let (before, start) = (children_time(), Instant::now());
+    for _ in 0..TIMES {
         let listed = ok(world.rcr().args(["ps", "-a"]));
-        best = best.min(start.elapsed());
         assert_eq!(listed.lines().count(), 1001);
     }
-    println!("ps -a of 1,000 containers: {best:?}");
-    assert!(best < Duration::from_millis(100), "{best:?}");
-    let start = Instant::now();
+    let (each, by_the_clock) = ((children_time() - before) / TIMES, start.elapsed() / TIMES);
+    println!("ps -a of 1,000 containers: {each:?} of processor time, {by_the_clock:?} by the clock");
+    assert!(each < Duration::from_millis(80), "{each:?}");
+    let before = children_time();
     ok(world.rcr().args(["__complete", "--", "--root", &store.display().to_string(), "rm", "copy-99"]));
-    assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+    assert!(children_time() - before < Duration::from_millis(100));
+}
+
+/// Processor time of the children that have ended, in steps of 10 ms: cutime and cstime of proc_pid_stat(5).
+fn children_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").expect("/proc");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+    let ticks = |n: usize| fields.split_whitespace().nth(n).and_then(|n| n.parse().ok()).unwrap_or(0u64);
+    Duration::from_millis((ticks(13) + ticks(14)) * 10)
 }

@@ -50,7 +50,7 @@ pub(crate) struct Exec {
     workdir: Option<String>,
     // One argument, as in `run`.
     /// Name, ID or beginning of an ID; the command with its arguments
-    #[arg(value_name = "CONTAINER COMMAND", required = true, num_args = 2.., trailing_var_arg = true)]
+    #[arg(value_names = ["CONTAINER", "COMMAND"], required = true, num_args = 2.., trailing_var_arg = true)]
     container_and_command: Vec<String>,
 }
 
