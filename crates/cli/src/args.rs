@@ -9,7 +9,8 @@ use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    bundle, images, info, inspect, network, port, ps, pull, rm, rmi, run, system, version,
+    bundle, commit, cp, diff, export, images, info, inspect, load, network, port, ps, pull, rm, rmi, run,
+    save, system, tag, version, volume,
 };
 use crate::usage::Refusal;
 
@@ -56,6 +57,15 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Network(network::Command),
     Port(port::Port),
+    Cp(cp::Cp),
+    Diff(diff::Diff),
+    Export(export::Export),
+    Commit(commit::Commit),
+    Tag(tag::Tag),
+    Save(save::Save),
+    Load(load::Load),
+    #[command(subcommand)]
+    Volume(volume::Command),
     #[command(subcommand)]
     System(system::System),
     Info(info::Info),

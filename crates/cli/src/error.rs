@@ -22,6 +22,22 @@ pub(crate) enum Error {
         /// Its errno.
         source: io::Error,
     },
+    /// A `--label-file` that cannot be read.
+    #[error("read --label-file {path:?}")]
+    LabelFile {
+        /// The file.
+        path: PathBuf,
+        /// Its errno.
+        source: io::Error,
+    },
+    /// A file of `-o` that cannot be written.
+    #[error("write {path:?}")]
+    OutputFile {
+        /// The file.
+        path: PathBuf,
+        /// Its errno.
+        source: io::Error,
+    },
     /// Standard output cannot be written.
     #[error("write standard output")]
     Output(#[source] io::Error),

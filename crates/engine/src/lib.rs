@@ -4,16 +4,23 @@
 //! container below ROOT/containers, its foreground life, and the cleaning up after processes that were killed.
 //! Pulling, storing, starting and naming hosts belong to the crates it joins: `puller`, `store`, `runtime`, `network`.
 
+mod archive;
 mod attach;
 mod bundle;
 mod capabilities;
+mod change;
+mod commit;
 mod connection;
+mod content;
+mod copy;
 mod error;
 mod host;
 mod image;
 mod info;
 mod inspect;
+mod isolation;
 mod leftover;
+mod limits;
 mod list;
 mod lock;
 mod make;
@@ -28,6 +35,7 @@ mod pump;
 mod record;
 mod root;
 mod run;
+mod seccomp;
 mod signals;
 mod spec;
 mod start;
@@ -36,14 +44,21 @@ mod tree;
 mod upkeep;
 mod user;
 mod volume;
+mod volumes;
 
 use std::path::PathBuf;
 
+pub use archive::{ArchiveFormat, load, save, tag};
 pub use bundle::bundle;
+pub use commit::{CommitOptions, commit};
+pub use content::{Change, diff, export};
+pub use copy::{CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar};
 pub use error::Error;
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::inspect;
+pub use isolation::{Device, DeviceRule, Isolation, Seccomp, Share};
+pub use limits::Limits;
 pub use list::{ps, remove};
 pub use network::{
     Driver, Hostname, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol, Published, Subnet,
@@ -57,6 +72,7 @@ pub use options::{Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tm
 pub use puller::{Event, Source};
 pub use run::run;
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
+pub use volumes::{VolumeSummary, create_volume, inspect_volume, prune_volumes, remove_volume, volumes};
 
 /// Where everything is kept. Making one touches nothing.
 #[derive(Debug, Clone)]

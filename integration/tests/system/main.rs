@@ -12,6 +12,7 @@ mod containers;
 mod crash;
 mod demo;
 mod events;
+mod files;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
@@ -26,16 +27,21 @@ mod processes;
 mod resources;
 mod rootless;
 mod run;
+mod run_flags;
 mod stress;
 mod systemd;
 mod unified;
 mod update;
+mod volumes;
 
 fn main() {
     let cases = [
         demo::CASES,
         run::CASES,
         network::CASES,
+        run_flags::CASES,
+        volumes::CASES,
+        files::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, ValueEnum};
 use engine::{Hostname, NetworkMode, Platform, PortRequest, PullPolicy, RunOptions, Tmpfs, Ulimit, Volume};
 
+use crate::commands::isolation_flags::IsolationFlags;
+use crate::commands::limit_flags::LimitFlags;
 use crate::error::Error;
-use crate::value::{cpus, env, label, size, tmpfs, ulimit, volume, workdir};
+use crate::value::{cpus, env, label, mount, size, tmpfs, ulimit, volume, workdir};
 
 /// All of them, the image and its command included.
 #[derive(Debug, clap::Args)]
@@ -44,6 +46,12 @@ pub(crate) struct ContainerFlags {
     /// Mount a path of the host or a volume
     #[arg(short, long, value_name = "[SRC:]DST[:OPTIONS]", value_parser = volume::parse)]
     volume: Vec<Volume>,
+    /// Mount as type=bind|volume|tmpfs,source=…,target=…[,readonly] says
+    #[arg(long, value_name = "FIELDS", value_parser = mount::parse)]
+    mount: Vec<mount::Mount>,
+    /// Mount what another container has
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    volumes_from: Vec<String>,
     /// Mount a tmpfs
     #[arg(long, value_name = "DIR[:OPTIONS]", value_parser = tmpfs::parse)]
     tmpfs: Vec<Tmpfs>,
@@ -77,12 +85,19 @@ pub(crate) struct ContainerFlags {
     /// Set a limit of setrlimit(2), for instance nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit::parse)]
     ulimit: Vec<Ulimit>,
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    isolation: IsolationFlags,
     /// Run an init as process 1, which forwards signals and reaps processes
     #[arg(long)]
     init: bool,
     /// Set a label
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = label::parse)]
     label: Vec<(String, String)>,
+    /// Read labels from a file, KEY=VALUE or KEY on each line
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
     /// Set an annotation of the runtime spec
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = label::parse)]
     annotation: Vec<(String, String)>,
@@ -129,6 +144,22 @@ impl ContainerFlags {
             variables.extend(env::parse_file(&bytes).map_err(bad)?);
         }
         variables.extend(self.env);
+        let (mut volumes, mut tmpfs) = (self.volume, self.tmpfs);
+        for mount in self.mount {
+            match mount {
+                mount::Mount::Volume(volume) => volumes.push(volume),
+                mount::Mount::Tmpfs(one) => tmpfs.push(one),
+            }
+        }
+        let mut labels = Vec::new();
+        for path in self.label_file {
+            let bytes =
+                std::fs::read(&path).map_err(|source| Error::LabelFile { path: path.clone(), source })?;
+            let bad = |bad: env::BadLine| Error::Usage(format!("--label-file {}: {bad}", path.display()));
+            let lines = env::parse_file(&bytes).map_err(bad)?;
+            labels.extend(lines.into_iter().map(|line| (line.key, line.value.unwrap_or_default())));
+        }
+        labels.extend(self.label);
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
         Ok(RunOptions {
@@ -139,8 +170,9 @@ impl ContainerFlags {
             interactive: self.interactive,
             tty: self.tty,
             env: env::resolve(variables, |key| std::env::var(key).ok()),
-            volumes: self.volume,
-            tmpfs: self.tmpfs,
+            volumes,
+            volumes_from: self.volumes_from,
+            tmpfs,
             workdir: self.workdir,
             user: self.user,
             hostname: self.hostname,
@@ -156,8 +188,10 @@ impl ContainerFlags {
             nano_cpus: self.cpus,
             pids_limit: self.pids_limit,
             ulimits: self.ulimit,
+            limits: self.limits.into(),
+            isolation: self.isolation.isolation()?,
             init: self.init,
-            labels: self.label,
+            labels,
             annotations: self.annotation,
             pull: match self.pull {
                 Pull::Always => PullPolicy::Always,

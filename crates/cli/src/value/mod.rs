@@ -1,8 +1,11 @@
 //! Reads the values of flags into the engine's types: no I/O. Every refusal says what is wanted.
 
 pub(crate) mod cpus;
+pub(crate) mod device;
 pub(crate) mod env;
 pub(crate) mod label;
+pub(crate) mod mount;
+pub(crate) mod offset;
 pub(crate) mod size;
 pub(crate) mod tmpfs;
 pub(crate) mod ulimit;
