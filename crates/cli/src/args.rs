@@ -9,8 +9,8 @@ use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    bundle, commit, cp, diff, export, images, info, inspect, load, network, port, ps, pull, rm, rmi, run,
-    save, system, tag, version, volume,
+    attach, bundle, commit, cp, create, diff, ended, export, images, info, inspect, load, logs, network,
+    port, ps, pull, rm, rmi, run, save, signal, start, stop, system, tag, version, volume,
 };
 use crate::usage::Refusal;
 
@@ -47,6 +47,17 @@ pub(crate) struct Globals {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::Run>),
+    Create(Box<create::Create>),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(stop::Restart),
+    Kill(signal::Kill),
+    Pause(signal::Pause),
+    Unpause(signal::Unpause),
+    Wait(signal::Wait),
+    Rename(signal::Rename),
+    Attach(attach::Attach),
+    Logs(logs::Logs),
     Pull(pull::Pull),
     Images(images::Images),
     Rmi(rmi::Rmi),
@@ -70,6 +81,7 @@ pub(crate) enum Command {
     System(system::System),
     Info(info::Info),
     Version(version::Version),
+    ContainerEnded(ended::Ended),
 }
 
 impl Globals {

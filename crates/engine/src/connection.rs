@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use network::{Attachment, Held, Join, Mode, Network, Networks, Published, Table, Wishes};
+use network::{Attachment, Held, Join, Mode, Network, Networks, PortRequest, Published, Table, Wishes};
 use serde::{Deserialize, Serialize};
 use sys::rtnetlink::Netlink;
 
@@ -65,6 +65,21 @@ impl Connection {
         prepared.map(|()| connection)
     }
 
+    /// Holds the ports of a running container again, after the death of who held them. Where somebody else was quicker the
+    /// container keeps what rules pass on to it.
+    pub(crate) fn take_over(engine: &Engine, id: &str) -> Connection {
+        let joined = read(&engine.container(id)).unwrap_or_default();
+        let again = |port: &Published| {
+            let host_ports = Some((port.host_port, port.host_port));
+            let container_ports = (port.container_port, port.container_port);
+            let request =
+                PortRequest { host_ip: port.host_ip, host_ports, container_ports, protocol: port.protocol };
+            network::hold(&[request]).unwrap_or_default()
+        };
+        let held = joined.ports.iter().flat_map(again).collect();
+        Connection { joined, held, ..Connection::default() }
+    }
+
     #[allow(clippy::too_many_arguments)] // one call, only apart for the clean-up after it
     fn take(
         &mut self,
@@ -116,6 +131,11 @@ impl Connection {
         let json = serde_json::to_vec(&self.joined)
             .map_err(|source| Error::Damaged { path: dir.join(FILE), source })?;
         place::write_whole(&dir.join(FILE), &json)
+    }
+
+    /// The sockets that hold the host's ports.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.held.iter().flat_map(|held| &held.sockets).map(AsFd::as_fd)
     }
 
     /// Whether there is something to connect.
@@ -214,7 +234,7 @@ fn port_in_use(engine: &Engine, error: network::Error) -> Error {
         let SocketPort { port: number, protocol } = SocketPort::parse(&port);
         published.host_port == number && published.protocol.to_string() == protocol
     };
-    let running = list::ps(engine, false).unwrap_or_default();
+    let running = list::containers(engine).unwrap_or_default();
     let owner = running.into_iter().find(|container| container.ports.iter().any(wanted));
     let by = owner.map_or_else(String::new, |container| format!(" by container {}", container.name));
     Error::PortInUse { port, by }

@@ -11,9 +11,9 @@ use crate::isolation::{Device, DeviceRule, Share};
 use crate::leftover::enter;
 use crate::list::{Life, life};
 use crate::mount::{Kind, Point};
-use crate::options::RunOptions;
-use crate::record::Record;
-use crate::{ContainerStatus, Engine, Error, image, name, time};
+use crate::options::{LogOptions, RestartPolicy, RunOptions, StreamName};
+use crate::record::{Record, read_restarts};
+use crate::{ContainerStatus, Engine, Error, image, monitor, name, time};
 
 /// What docker writes for a moment that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -39,6 +39,18 @@ pub fn inspect(engine: &Engine, name: &str) -> Result<Value, Error> {
     Ok(of_image(&found, &image::names_of(&store, &found)?))
 }
 
+/// Everything about a container, as [`inspect`].
+///
+/// # Errors
+/// [`Error::NoSuchContainer`].
+pub fn inspect_container(engine: &Engine, name: &str) -> Result<Value, Error> {
+    enter(engine)?;
+    let id = name::resolve(engine, name)?;
+    let record = Record::read(&engine.container(&id))?;
+    let record = record.ok_or_else(|| Error::NoSuchContainer(name.to_owned()))?;
+    Ok(container(engine, &record, &life(engine, &id)?))
+}
+
 fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
     let options = &record.options;
     let dir = engine.container(&record.id);
@@ -51,12 +63,13 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
         "Path": command.map(|(first, _)| first),
         "Args": command.map(|(_, rest)| rest),
         "State": state(life),
+        "LogPath": Some(monitor::log_path(engine, &record.id)).filter(|path| path.exists()).unwrap_or_default(),
         "Image": record.image_id,
         "ResolvConfPath": dir.join("resolv.conf"),
         "HostnamePath": dir.join("hostname"),
         "HostsPath": dir.join("hosts"),
         "Name": format!("/{}", record.name),
-        "RestartCount": 0,
+        "RestartCount": read_restarts(&dir),
         "Driver": "overlay",
         "Platform": "linux",
         "HostConfig": host_config(record, &joined),
@@ -66,17 +79,19 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
         "Config": {
             "Hostname": record.hostname,
             "User": record.user,
-            "AttachStdin": options.interactive,
-            "AttachStdout": true,
-            "AttachStderr": true,
+            "AttachStdin": !options.detach && monitor::stdin_once(options),
+            "AttachStdout": !options.detach && attached(options, StreamName::Stdout),
+            "AttachStderr": !options.detach && attached(options, StreamName::Stderr),
             "Tty": options.tty,
             "OpenStdin": options.interactive,
+            "StdinOnce": monitor::stdin_once(options),
             "Env": record.env,
             "Cmd": record.command,
             "Entrypoint": record.entrypoint,
             "Image": options.image,
             "WorkingDir": record.cwd,
-            "StopSignal": record.stop_signal,
+            "StopSignal": options.stop_signal.as_ref().or(record.stop_signal.as_ref()),
+            "StopTimeout": options.stop_timeout,
             "Labels": object(&record.labels),
             "Annotations": object(&options.annotations),
         },
@@ -91,6 +106,11 @@ fn host_config(record: &Record, joined: &Joined) -> Value {
             "NetworkMode": options.network.to_string(),
             "PortBindings": bindings(&joined.ports),
             "AutoRemove": options.rm,
+            "RestartPolicy": {
+                "Name": options.restart.name(),
+                "MaximumRetryCount": if let RestartPolicy::OnFailure(most) = options.restart { most } else { 0 },
+            },
+            "LogConfig": log_config(options.log),
             "CapAdd": options.cap_add,
             "CapDrop": options.cap_drop,
             "Init": options.init,
@@ -113,8 +133,8 @@ fn confines(options: &RunOptions) -> Value {
     let (limits, isolation) = (&options.limits, &options.isolation);
     json!({
             "CgroupnsMode": if isolation.cgroup_host { "host" } else { "private" },
-            "IpcMode": shared(&isolation.ipc, "private"),
-            "PidMode": shared(&isolation.pid, ""),
+            "IpcMode": if isolation.ipc_host { "host" } else { "private" },
+            "PidMode": shared(&isolation.pid),
             "UTSMode": if isolation.uts_host { "host" } else { "" },
             "UsernsMode": "",
             "ShmSize": isolation.shm_size.unwrap_or(64 << 20),
@@ -139,18 +159,18 @@ fn confines(options: &RunOptions) -> Value {
 }
 
 fn state(life: &Life) -> Value {
-    let (status, code) = match life.status {
-        ContainerStatus::Created => ("created", 0),
-        ContainerStatus::Running => ("running", 0),
-        ContainerStatus::Paused => ("paused", 0),
-        ContainerStatus::Exited(code) => ("exited", code),
+    let code = match life.status {
+        ContainerStatus::Exited(code) | ContainerStatus::Restarting(code) => code,
+        _ => 0,
     };
+    let restarting = matches!(life.status, ContainerStatus::Restarting(_));
     let exit = life.exit.as_ref();
     json!({
-        "Status": status,
-        "Running": matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused),
+        "Status": life.status.word(),
+        // docker counts the pause before the next start as running.
+        "Running": life.status.is_up() || restarting,
         "Paused": life.status == ContainerStatus::Paused,
-        "Restarting": false,
+        "Restarting": restarting,
         "OOMKilled": exit.is_some_and(|exit| exit.oom_killed),
         "Dead": false,
         "Pid": life.pid.unwrap_or(0),
@@ -159,6 +179,17 @@ fn state(life: &Life) -> Value {
         "StartedAt": life.started.map_or_else(|| NEVER.to_owned(), time::rfc3339),
         "FinishedAt": exit.map_or_else(|| NEVER.to_owned(), |exit| time::rfc3339(exit.finished)),
     })
+}
+
+fn attached(options: &RunOptions, stream: StreamName) -> bool {
+    options.attach.is_empty() || options.attach.contains(&stream)
+}
+
+fn log_config(log: LogOptions) -> Value {
+    if !log.keep {
+        return json!({ "Type": "none", "Config": {} });
+    }
+    json!({ "Type": "json-file", "Config": { "max-size": log.max_size.to_string(), "max-file": log.max_file.to_string() } })
 }
 
 /// `{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}`.
@@ -226,9 +257,9 @@ fn twice(memory: Option<u64>) -> i64 {
     memory.map_or(0, |bytes| i64::try_from(bytes.saturating_mul(2)).unwrap_or(i64::MAX))
 }
 
-fn shared(share: &Share, private: &str) -> String {
+fn shared(share: &Share) -> String {
     match share {
-        Share::Private => private.to_owned(),
+        Share::Private => String::new(),
         Share::Host => "host".to_owned(),
         Share::Container(name) => format!("container:{name}"),
     }

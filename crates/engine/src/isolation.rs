@@ -2,7 +2,7 @@
 //! sysctls, groups, security options.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -13,7 +13,6 @@ use oci::runtime::{
 use serde::{Deserialize, Serialize};
 
 use crate::list::life;
-use crate::root::Root;
 use crate::{Engine, Error, host, name};
 
 /// The user's wishes. The default is docker's, but for the cgroup namespace, which is always the container's own.
@@ -22,8 +21,8 @@ use crate::{Engine, Error, host, name};
 pub struct Isolation {
     /// `--pid`.
     pub pid: Share,
-    /// `--ipc`.
-    pub ipc: Share,
+    /// `--ipc host`: System V objects, message queues and /dev/shm are the host's.
+    pub ipc_host: bool,
     /// `--uts host`: host name and domain name are the host's.
     pub uts_host: bool,
     /// `--cgroupns host`.
@@ -103,11 +102,8 @@ pub enum Seccomp {
 /// What the host and other containers have for this one, found at its start.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Paths of namespaces to join.
+    /// Path of the namespace to join.
     pub(crate) pid: Option<PathBuf>,
-    pub(crate) ipc: Option<PathBuf>,
-    /// Where the shared memory of the container is whose IPC is joined.
-    pub(crate) shm: Option<OwnedFd>,
     /// Devices, and what may be done with them.
     pub(crate) devices: Vec<(LinuxDevice, String)>,
 }
@@ -115,16 +111,11 @@ pub(crate) struct Found {
 impl Isolation {
     /// Looks for devices and for the containers whose namespaces are to be joined.
     pub(crate) fn find(&self, engine: &Engine) -> Result<Found, Error> {
-        let join = |share: &Share, kind: &str| match share {
-            Share::Container(name) => Ok(Some(namespace_of(engine, name, kind)?)),
-            Share::Private | Share::Host => Ok::<_, Error>(None),
+        let pid = match &self.pid {
+            Share::Container(name) => Some(namespace_of(engine, name, "pid")?),
+            Share::Private | Share::Host => None,
         };
-        let mut found = Found {
-            pid: join(&self.pid, "pid")?,
-            ipc: join(&self.ipc, "ipc")?,
-            shm: self.shared_memory(engine)?,
-            devices: Vec::new(),
-        };
+        let mut found = Found { pid, devices: Vec::new() };
         for device in &self.devices {
             let nodes = host::devices_at(Path::new(&device.source), Path::new(&device.target))?;
             found.devices.extend(nodes.into_iter().map(|node| (node, device.access.clone())));
@@ -132,20 +123,12 @@ impl Isolation {
         Ok(found)
     }
 
-    /// The container's processes choose what is at that path, so it is looked for within its root.
-    fn shared_memory(&self, engine: &Engine) -> Result<Option<OwnedFd>, Error> {
-        let Share::Container(container) = &self.ipc else { return Ok(None) };
-        let id = name::resolve(engine, container)?;
-        let Some(pid) = life(engine, &id)?.pid else { return Ok(None) };
-        Root(root_of(pid)?.as_fd()).directory("/dev/shm")
-    }
-
     /// The namespaces of a container whose network is its own or the host's.
     pub(crate) fn namespaces(&self, found: &Found, host_network: bool) -> Vec<LinuxNamespace> {
         use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Time, Uts};
         let kinds = [
             (Pid, self.pid != Share::Host, &found.pid),
-            (Ipc, self.ipc != Share::Host, &found.ipc),
+            (Ipc, !self.ipc_host, &None),
             (Uts, !self.uts_host, &None),
             (Mount, true, &None),
             (Cgroup, !self.cgroup_host, &None),

@@ -9,11 +9,14 @@ mod attach;
 mod bundle;
 mod capabilities;
 mod change;
+mod client;
 mod commit;
 mod connection;
 mod content;
 mod copy;
+mod detach;
 mod error;
+mod fork;
 mod host;
 mod image;
 mod info;
@@ -23,7 +26,9 @@ mod leftover;
 mod limits;
 mod list;
 mod lock;
+mod logs;
 mod make;
+mod monitor;
 mod mount;
 mod name;
 mod networks;
@@ -39,6 +44,7 @@ mod seccomp;
 mod signals;
 mod spec;
 mod start;
+mod stop;
 mod time;
 mod tree;
 mod upkeep;
@@ -50,16 +56,20 @@ use std::path::PathBuf;
 
 pub use archive::{ArchiveFormat, load, save, tag};
 pub use bundle::bundle;
+pub use client::{AttachOptions, Attended};
 pub use commit::{CommitOptions, commit};
 pub use content::{Change, diff, export};
 pub use copy::{CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar};
-pub use error::Error;
+pub use detach::{attach, create, rename, restart, run_detached, start, start_attached, startable};
+pub use error::{Error, in_full};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
-pub use inspect::inspect;
+pub use inspect::{inspect, inspect_container};
 pub use isolation::{Device, DeviceRule, Isolation, Seccomp, Share};
 pub use limits::Limits;
 pub use list::{ps, remove};
+pub use logs::{LogLine, LogsOptions, logs};
+pub use monitor::{End, ended};
 pub use network::{
     Driver, Hostname, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol, Published, Subnet,
     parse_mac,
@@ -68,9 +78,14 @@ pub use networks::{
     NetworkUse, create_network, inspect_network, networks, ports, prune_networks, remove_network,
 };
 pub use oci::{Digest, Platform, Reference};
-pub use options::{Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume};
+pub use options::{
+    LogOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RestartPolicy, RunOptions, StreamName, Tmpfs,
+    Ulimit, Volume,
+};
 pub use puller::{Event, Source};
 pub use run::run;
+pub use runtime::cli::signal::number as signal_number;
+pub use stop::{kill, pause, stop, unpause, wait};
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
 pub use volumes::{VolumeSummary, create_volume, inspect_volume, prune_volumes, remove_volume, volumes};
 
@@ -140,8 +155,28 @@ pub enum ContainerStatus {
     Running,
     /// Frozen.
     Paused,
+    /// Its command has ended, with this exit code, and is going to be started again.
+    Restarting(u8),
     /// Its command has ended, with this exit code.
     Exited(u8),
+}
+
+impl ContainerStatus {
+    /// Whether there is a process of it.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+
+    /// docker's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting(_) => "restarting",
+            Self::Exited(_) => "exited",
+        }
+    }
 }
 
 /// A row of `ps`.

@@ -3,7 +3,6 @@
 //! Pure: whatever depends on the host or on files in the image comes in as a value.
 
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use network::Mode;
@@ -13,7 +12,7 @@ use oci::runtime::{
     Spec,
 };
 
-use crate::isolation::{Found, Seccomp, Share};
+use crate::isolation::{Found, Seccomp};
 use crate::mount::{Point, mount};
 use crate::options::RunOptions;
 use crate::user::User;
@@ -147,21 +146,17 @@ fn devices(from: &Ingredients<'_>) -> Vec<LinuxDevice> {
     all
 }
 
-/// /dev/shm: the container's own, or that of whoever shares IPC with it.
-fn shared_memory(from: &Ingredients<'_>, options: &[&str]) -> Option<Mount> {
+/// /dev/shm: the container's own, or the host's.
+fn shared_memory(from: &Ingredients<'_>, options: &[&str]) -> Mount {
     let isolation = &from.options.isolation;
-    match (&isolation.ipc, &from.found.shm) {
-        (Share::Host, _) => Some(mount("/dev/shm", "bind", Path::new("/dev/shm"), &["rbind", "rprivate"])),
-        (Share::Container(_), Some(shm)) => {
-            let path = format!("/proc/self/fd/{}", shm.as_raw_fd());
-            Some(mount("/dev/shm", "bind", Path::new(&path), &["rbind", "rprivate"]))
-        }
-        _ => {
+    match isolation.ipc_host {
+        true => mount("/dev/shm", "bind", Path::new("/dev/shm"), &["rbind", "rprivate"]),
+        false => {
             let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
             if let (Some(bytes), Some(size)) = (isolation.shm_size, options.last_mut()) {
                 *size = format!("size={bytes}");
             }
-            Some(mount("/dev/shm", "tmpfs", Path::new("shm"), &options))
+            mount("/dev/shm", "tmpfs", Path::new("shm"), &options)
         }
     }
 }
@@ -221,7 +216,7 @@ fn mounts(from: &Ingredients<'_>) -> Vec<Mount> {
             continue;
         }
         if target == "/dev/shm" {
-            all.extend(shared_memory(from, options));
+            all.push(shared_memory(from, options));
             continue;
         }
         let source = kind;

@@ -249,25 +249,25 @@ fn volumes_of_stopped_containers_are_reached() {
     let (world, image) = world();
     ok(&mut run(
         &world,
-        &["--name", "v", "-v", "vol:/data", "-v", "ro:/ro:ro", &image, "sh", "-c", "echo new > /data/new"],
+        &["--name", "vv", "-v", "vol:/data", "-v", "ro:/ro:ro", &image, "sh", "-c", "echo new > /data/new"],
     ));
     let got = world.path().join("got").display().to_string();
-    ok(&mut cp(&world, &["v:/data/new", &got]));
+    ok(&mut cp(&world, &["vv:/data/new", &got]));
     assert_eq!(fs::read_to_string(&got).expect("copied"), "new\n");
-    ok(&mut cp(&world, &[&got, "v:/data/back"]));
+    ok(&mut cp(&world, &[&got, "vv:/data/back"]));
     assert!(world.path().join("store/volumes/vol/_data/back").exists());
-    fails(&mut cp(&world, &[&got, "v:/ro/x"]), 1, &["mounted read-only"]);
-    ok(world.rcr().args(["rm", "v"]));
+    fails(&mut cp(&world, &[&got, "vv:/ro/x"]), 1, &["mounted read-only"]);
+    ok(world.rcr().args(["rm", "vv"]));
 }
 
 fn changes_are_listed() {
     let (world, image) = world();
     let script = "echo x >> /data/seed; rm -r /gone; mkdir /gone; echo c > /gone/c; mkdir /made; touch /made/file; \
                   chmod 700 /home; ln -s x /link";
-    ok(&mut run(&world, &["--name", "c", "--init", "-v", "/point", &image, "sh", "-c", script]));
+    ok(&mut run(&world, &["--name", "cc", "--init", "-v", "/point", &image, "sh", "-c", script]));
     let want = "C /data\nC /data/seed\nC /gone\nD /gone/a\nD /gone/b\nA /gone/c\nC /home\nA /link\nA /made\nA /made/file";
-    assert_eq!(ok(world.rcr().args(["diff", "c"])), want);
-    ok(world.rcr().args(["rm", "-v", "c"]));
+    assert_eq!(ok(world.rcr().args(["diff", "cc"])), want);
+    ok(world.rcr().args(["rm", "-v", "cc"]));
     ended(&world, "none", &image, "true");
     assert_eq!(ok(world.rcr().args(["diff", "none"])), "");
     ok(world.rcr().args(["rm", "none"]));
@@ -281,9 +281,9 @@ fn an_export_is_what_the_container_sees() {
         "mkdir -p /t/{long}; echo deep > /t/{long}/{long}; ln /data/seed /t/hard; ln -s /a/b /t/soft; mkfifo /t/fifo; \
          mknod /t/null c 1 3; chown 3000000:1 /t/null; touch -d 2001-02-03 /t/fifo; rm /gone/a; chmod 4711 /t/{long}/{long}"
     );
-    ended(&world, "e", &image, &script);
+    ended(&world, "ee", &image, &script);
     let file = world.path().join("out.tar");
-    ok(world.rcr().args(["export", "-o"]).arg(&file).arg("e"));
+    ok(world.rcr().args(["export", "-o"]).arg(&file).arg("ee"));
     let unpacked = world.path().join("unpacked");
     fs::create_dir(&unpacked).expect("writable");
     ok(Command::new("tar").arg("-xpf").arg(&file).arg("-C").arg(&unpacked));
@@ -297,10 +297,10 @@ fn an_export_is_what_the_container_sees() {
     assert_eq!(fs::metadata(unpacked.join("t/fifo")).expect("there").mtime(), 981_158_400);
     assert_eq!(fs::read_link(unpacked.join("t/soft")).expect("a link").display().to_string(), "/a/b");
     assert!(!unpacked.join("gone/a").exists() && unpacked.join("gone/b").exists());
-    let out = world.rcr().args(["export", "e"]).output().expect("rcr runs");
+    let out = world.rcr().args(["export", "ee"]).output().expect("rcr runs");
     assert!(out.stdout == fs::read(&file).expect("there"), "the same twice");
-    fails(world.rcr().args(["export", "-o", "/none/x", "e"]), 1, &["/none/x"]);
-    ok(world.rcr().args(["rm", "e"]));
+    fails(world.rcr().args(["export", "-o", "/none/x", "ee"]), 1, &["/none/x"]);
+    ok(world.rcr().args(["rm", "ee"]));
 }
 
 fn a_committed_image_runs_and_is_sound() {
@@ -308,7 +308,7 @@ fn a_committed_image_runs_and_is_sound() {
     let before = Snapshot::take();
     let script =
         "echo new > /data/seed; rm /gone/a; mkdir -p /opaque; rm -r /home; mkdir /home; echo o > /home/only";
-    ok(&mut run(&world, &["--name", "c", "-e", "MINE=1", &image, "sh", "-c", script]));
+    ok(&mut run(&world, &["--name", "cc", "-e", "MINE=1", &image, "sh", "-c", script]));
     let id = ok(world.rcr().args([
         "commit",
         "-a",
@@ -321,7 +321,7 @@ fn a_committed_image_runs_and_is_sound() {
         "EXPOSE 80",
         "--change",
         "LABEL a=b",
-        "c",
+        "cc",
         "made:1",
     ]));
     assert!(id.starts_with("sha256:") && id.len() == 71, "{id}");
@@ -338,14 +338,14 @@ fn a_committed_image_runs_and_is_sound() {
     assert_eq!(found[0]["RootFS"]["Layers"].as_array().map(Vec::len), Some(2));
     assert_eq!(ok(world.rcr().args(["system", "fsck"])), "");
     // Once more on top, of a container that runs.
-    let child = background(&world, "r", "made:1", "echo again > /again; exec sleep 120");
+    let child = background(&world, "rr", "made:1", "echo again > /again; exec sleep 120");
     std::thread::sleep(Duration::from_millis(300));
-    let second = ok(world.rcr().args(["commit", "r"]));
+    let second = ok(world.rcr().args(["commit", "rr"]));
     assert_eq!(ok(&mut run(&world, &["--rm", &second, "cat", "/again", "/data/seed"])), "again\nnew");
-    end(&world, "r", child);
-    fails(world.rcr().args(["commit", "-c", "RUN x", "c"]), 1, &["invalid change \"RUN x\""]);
+    end(&world, "rr", child);
+    fails(world.rcr().args(["commit", "-c", "RUN x", "cc"]), 1, &["invalid change \"RUN x\""]);
     fails(world.rcr().args(["commit", "none"]), 1, &["no such container: none"]);
-    ok(world.rcr().args(["rm", "c"]));
+    ok(world.rcr().args(["rm", "cc"]));
     // The base may go: the new image holds its layers.
     ok(world.rcr().args(["rmi", "-f", &image]));
     ok(world.rcr().args(["system", "prune", "-f"]));
@@ -359,9 +359,9 @@ fn saved_images_are_loaded_again() {
     ok(world.rcr().args(["tag", &image, "one:a"]));
     ok(world.rcr().args(["tag", "one:a", "two:b"]));
     fails(world.rcr().args(["tag", "none", "x"]), 1, &["no such image: none"]);
-    ended(&world, "c", "one:a", "rm /gone/a; echo 3 > /three");
-    ok(world.rcr().args(["commit", "c", "three:c"]));
-    ok(world.rcr().args(["rm", "c"]));
+    ended(&world, "cc", "one:a", "rm /gone/a; echo 3 > /three");
+    ok(world.rcr().args(["commit", "cc", "three:c"]));
+    ok(world.rcr().args(["rm", "cc"]));
     for format in ["docker-archive", "oci-archive"] {
         let file = world.path().join("images.tar");
         ok(world
@@ -406,11 +406,11 @@ fn saved_images_are_what_others_read() {
     let (world, image) = world();
     ended(
         &world,
-        "c",
+        "cc",
         &image,
         "echo 1 > /data/seed; rm /gone/a; rm -r /home; mkdir -m 711 /home; ln /data/seed /hard",
     );
-    ok(world.rcr().args(["commit", "c", "made:1"]));
+    ok(world.rcr().args(["commit", "cc", "made:1"]));
     let file = world.path().join("made.tar");
     ok(world.rcr().args(["save", "-o"]).arg(&file).arg("made:1"));
     let layout = world.path().join("others");
@@ -430,5 +430,5 @@ fn saved_images_are_what_others_read() {
     assert!(
         !root.join("gone/a").exists() && root.join("gone/b").exists() && !root.join("home/alice").exists()
     );
-    ok(world.rcr().args(["rm", "c"]));
+    ok(world.rcr().args(["rm", "cc"]));
 }

@@ -11,12 +11,14 @@ mod container_fields;
 mod containers;
 mod crash;
 mod demo;
+mod detached;
 mod events;
 mod files;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
 mod limits;
+mod logs;
 mod merged_root;
 mod mount_fields;
 mod mounts;
@@ -25,6 +27,7 @@ mod network;
 mod process_fields;
 mod processes;
 mod resources;
+mod restart;
 mod rootless;
 mod run;
 mod run_flags;
@@ -43,6 +46,9 @@ fn main() {
         volumes::CASES,
         files::CASES,
         containers::CASES,
+        detached::CASES,
+        logs::CASES,
+        restart::CASES,
         bad_input::CASES,
         bundle::CASES,
         lifecycle::CASES,

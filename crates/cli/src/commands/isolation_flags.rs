@@ -11,9 +11,9 @@ pub(crate) struct IsolationFlags {
     /// Whose processes it sees: host, or container:NAME
     #[arg(long, value_name = "MODE", value_parser = pid)]
     pid: Option<Share>,
-    /// Whose shared memory it has: private, shareable, host, or container:NAME
+    /// Whose shared memory it has: private or host
     #[arg(long, value_name = "MODE", value_parser = ipc)]
-    ipc: Option<Share>,
+    ipc: Option<bool>,
     /// host: have the host's name
     #[arg(long, value_name = "MODE", value_parser = uts)]
     uts: Option<bool>,
@@ -63,10 +63,14 @@ fn pid(text: &str) -> Result<Share, String> {
     share(text).ok_or_else(|| "wants host or container:NAME".to_owned())
 }
 
-fn ipc(text: &str) -> Result<Share, String> {
+fn ipc(text: &str) -> Result<bool, String> {
     match text {
-        "private" | "shareable" => Ok(Share::Private),
-        _ => share(text).ok_or_else(|| "wants private, shareable, host or container:NAME".to_owned()),
+        "private" => Ok(false),
+        "host" => Ok(true),
+        _ => Err(
+            "wants private or host; /dev/shm of another container cannot be shared, mount a volume in both"
+                .to_owned(),
+        ),
     }
 }
 
@@ -109,7 +113,7 @@ impl IsolationFlags {
     pub(crate) fn isolation(self) -> Result<Isolation, Error> {
         let mut isolation = Isolation {
             pid: self.pid.unwrap_or_default(),
-            ipc: self.ipc.unwrap_or_default(),
+            ipc_host: self.ipc.unwrap_or_default(),
             uts_host: self.uts.unwrap_or_default(),
             cgroup_host: self.cgroupns.unwrap_or_default(),
             shm_size: self.shm_size.filter(|bytes| *bytes > 0),
