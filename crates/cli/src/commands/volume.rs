@@ -184,7 +184,7 @@ fn shown(volume: &VolumeSummary) -> Value {
     let labels: Map<String, Value> =
         volume.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     json!({
-        "CreatedAt": calendar::timestamp(volume.created),
+        "CreatedAt": calendar::rfc3339(volume.created),
         "Driver": "local",
         "Labels": labels,
         "Mountpoint": volume.mountpoint,
