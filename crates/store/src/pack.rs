@@ -118,7 +118,7 @@ impl<'a, W: Write> Packer<'a, W> {
                 if self.what == Tree::Layer && opaque {
                     let length = path.len();
                     path.extend_from_slice(b"/.wh..wh..opq");
-                    self.write(path, &stat, EntryType::Regular, b"", &[], io::empty(), 0)?;
+                    self.write(path, &blank(&stat), EntryType::Regular, b"", &[], io::empty(), 0)?;
                     path.truncate(length);
                 }
                 self.directory(below.as_fd(), path, depth + 1)
@@ -189,7 +189,7 @@ impl<'a, W: Write> Packer<'a, W> {
     fn whiteout(&mut self, path: &[u8], stat: &FileStat) -> Result<()> {
         let at = path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
         let name = [&path[..at], b".wh.", &path[at..]].concat();
-        self.write(&name, stat, EntryType::Regular, b"", &[], io::empty(), 0)
+        self.write(&name, &blank(stat), EntryType::Regular, b"", &[], io::empty(), 0)
     }
 
     /// Attributes of an entry, or of `dir` itself if `name` is empty; overlay's own only to be looked at.
@@ -268,6 +268,14 @@ impl<'a, W: Write> Packer<'a, W> {
         }
         self.out.append(&header, content).map_err(|e| failed("pack", path, e))
     }
+}
+
+/// Attributes of a whiteout: they mean nothing and are lost when it is unpacked, so they are always the same.
+fn blank(stat: &FileStat) -> FileStat {
+    let mut blank = *stat;
+    blank.st_mode = SFlag::S_IFREG.bits();
+    (blank.st_uid, blank.st_gid, blank.st_mtime, blank.st_mtime_nsec) = (0, 0, 0, 0);
+    blank
 }
 
 /// Puts a name into the field of a header, cut if need be; `false`: it wants a PAX record, which also says that its
