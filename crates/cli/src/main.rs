@@ -8,10 +8,14 @@ mod commands;
 mod error;
 mod exit;
 mod filter;
+mod group;
+mod hint;
 mod interrupt;
 mod logging;
 mod print;
 mod progress;
+#[cfg(test)]
+mod readme;
 mod usage;
 mod value;
 
@@ -28,7 +32,7 @@ fn main() -> ExitCode {
     match commands::execute(args.command, &engine) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            error.tell();
+            error.tell(&engine);
             ExitCode::from(exit::code(is_run, &error))
         }
     }

@@ -16,12 +16,14 @@ mod content;
 mod copy;
 mod detach;
 mod error;
+mod exec;
 mod fork;
 mod host;
 mod image;
 mod info;
 mod inspect;
 mod isolation;
+mod keys;
 mod leftover;
 mod limits;
 mod list;
@@ -31,6 +33,7 @@ mod make;
 mod monitor;
 mod mount;
 mod name;
+mod names;
 mod networks;
 mod oom;
 pub mod options;
@@ -42,12 +45,15 @@ mod root;
 mod run;
 mod seccomp;
 mod signals;
+mod size;
 mod spec;
 mod start;
 mod stop;
 mod time;
+mod top;
 mod tree;
 mod upkeep;
+mod usage;
 mod user;
 mod volume;
 mod volumes;
@@ -62,14 +68,17 @@ pub use content::{Change, diff, export};
 pub use copy::{CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar};
 pub use detach::{attach, create, rename, restart, run_detached, start, start_attached, startable};
 pub use error::{Error, in_full};
+pub use exec::{Executed, HOLD_TERMINAL, exec, hold_terminal};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
-pub use inspect::{inspect, inspect_container};
+pub use inspect::{Kind as ObjectKind, inspect};
 pub use isolation::{Device, DeviceRule, Isolation, Seccomp, Share};
 pub use limits::Limits;
 pub use list::{ps, remove};
 pub use logs::{LogLine, LogsOptions, logs};
 pub use monitor::{End, ended};
+pub use names::{Thing, names};
+pub use network::Error as NetworkError;
 pub use network::{
     Driver, Hostname, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol, Published, Subnet,
     parse_mac,
@@ -79,14 +88,17 @@ pub use networks::{
 };
 pub use oci::{Digest, Platform, Reference};
 pub use options::{
-    LogOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RestartPolicy, RunOptions, StreamName, Tmpfs,
-    Ulimit, Volume,
+    ExecOptions, LogOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RestartPolicy, RunOptions,
+    StreamName, Tmpfs, Ulimit, Volume,
 };
 pub use puller::{Event, Source};
 pub use run::run;
 pub use runtime::cli::signal::number as signal_number;
+pub use size::size;
 pub use stop::{kill, pause, stop, unpause, wait};
+pub use top::{Processes, top};
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
+pub use usage::{Reading, Usage, usage};
 pub use volumes::{VolumeSummary, create_volume, inspect_volume, prune_volumes, remove_volume, volumes};
 
 /// Where everything is kept. Making one touches nothing.
@@ -208,8 +220,19 @@ pub struct ContainerSummary {
     pub ports: Vec<Published>,
     /// Sources of its mounts: host paths and volume names.
     pub mounts: Vec<String>,
+    /// How many of them are volumes.
+    pub volumes: usize,
     /// Labels of image and `run`.
     pub labels: Vec<(String, String)>,
+}
+
+/// How much room a container takes, in bytes of file content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerSize {
+    /// What it has written.
+    pub written: u64,
+    /// Its image, which others may use too.
+    pub image: u64,
 }
 
 /// What `version` says.

@@ -72,7 +72,7 @@ fn volumes_are_made_listed_inspected_and_removed() {
     fails(&mut volume(&world, &["rm", "none"]), 1, &["no such volume: none"]);
     fails(&mut volume(&world, &["inspect", "../images"]), 1, &["no such volume: ../images"]);
     ok(&mut volume(&world, &["rm", "-f", "none"]));
-    fails(&mut volume(&world, &["prune"]), 125, &["add -f"]);
+    fails(&mut volume(&world, &["prune"]), 1, &["add -f"]);
     // Without -a only those that nobody named.
     let pruned = ok(&mut volume(&world, &["prune", "-f"]));
     assert!(pruned.contains(&made_up) && pruned.contains("Total reclaimed space: "), "{pruned}");

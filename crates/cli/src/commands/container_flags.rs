@@ -162,14 +162,6 @@ enum Pull {
 impl ContainerFlags {
     /// What the engine is asked for.
     pub(crate) fn options(self) -> Result<RunOptions, Error> {
-        let mut variables = Vec::new();
-        for path in self.env_file {
-            let bytes =
-                std::fs::read(&path).map_err(|source| Error::EnvFile { path: path.clone(), source })?;
-            let bad = |bad: env::BadLine| Error::Usage(format!("--env-file {}: {bad}", path.display()));
-            variables.extend(env::parse_file(&bytes).map_err(bad)?);
-        }
-        variables.extend(self.env);
         let (mut volumes, mut tmpfs) = (self.volume, self.tmpfs);
         for mount in self.mount {
             match mount {
@@ -206,7 +198,7 @@ impl ContainerFlags {
             rm: self.rm,
             interactive: self.interactive,
             tty: self.tty,
-            env: env::resolve(variables, |key| std::env::var(key).ok()),
+            env: environment(self.env, self.env_file)?,
             volumes,
             volumes_from: self.volumes_from,
             tmpfs,
@@ -239,6 +231,21 @@ impl ContainerFlags {
             tls_verify: self.tls_verify,
         })
     }
+}
+
+/// The variables of `--env-file`s, then those of `-e`, each with its value.
+///
+/// # Errors
+/// A file that cannot be read, or is none.
+pub(crate) fn environment(flags: Vec<env::Variable>, files: Vec<PathBuf>) -> Result<Vec<String>, Error> {
+    let mut variables = Vec::new();
+    for path in files {
+        let bytes = std::fs::read(&path).map_err(|source| Error::EnvFile { path: path.clone(), source })?;
+        let bad = |bad: env::BadLine| Error::Usage(format!("--env-file {}: {bad}", path.display()));
+        variables.extend(env::parse_file(&bytes).map_err(bad)?);
+    }
+    variables.extend(flags);
+    Ok(env::resolve(variables, |key| std::env::var(key).ok()))
 }
 
 #[cfg(test)]

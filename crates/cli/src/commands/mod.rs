@@ -3,11 +3,14 @@
 pub(crate) mod attach;
 pub(crate) mod bundle;
 pub(crate) mod commit;
+pub(crate) mod complete;
+pub(crate) mod completion;
 pub(crate) mod container_flags;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod ended;
+pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod images;
 pub(crate) mod info;
@@ -16,6 +19,7 @@ pub(crate) mod isolation_flags;
 pub(crate) mod limit_flags;
 pub(crate) mod load;
 pub(crate) mod logs;
+pub(crate) mod man;
 pub(crate) mod network;
 mod output;
 pub(crate) mod port;
@@ -27,9 +31,11 @@ pub(crate) mod run;
 pub(crate) mod save;
 pub(crate) mod signal;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod system;
 pub(crate) mod tag;
+pub(crate) mod top;
 pub(crate) mod version;
 pub(crate) mod volume;
 
@@ -47,6 +53,11 @@ use crate::error::Error;
 pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
     match command {
         Command::Run(run) => return run.execute(engine),
+        Command::Exec(exec) => return exec.execute(engine),
+        Command::HoldTerminal => {
+            engine::hold_terminal();
+            Ok(())
+        }
         Command::Start(start) => return start.execute(engine),
         Command::Attach(attach) => return attach.execute(engine),
         Command::Create(create) => create.execute(engine),
@@ -68,6 +79,8 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::Bundle(bundle) => bundle.execute(engine),
         Command::Network(network) => network.execute(engine),
         Command::Port(port) => port.execute(engine),
+        Command::Top(top) => top.execute(engine),
+        Command::Stats(stats) => stats.execute(engine),
         Command::System(system) => system.execute(engine),
         Command::Cp(cp) => cp.execute(engine),
         Command::Diff(diff) => diff.execute(engine),
@@ -79,6 +92,9 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::Volume(volume) => volume.execute(engine),
         Command::Info(info) => info.execute(engine),
         Command::Version(version) => version.execute(),
+        Command::Completion(completion) => completion.execute(),
+        Command::Man(man) => man.execute(),
+        Command::Complete(complete) => complete.execute(),
     }
     .map(|()| 0)
 }

@@ -23,7 +23,7 @@ pub(super) fn write(
         make(&mut out)?;
         return out.flush().map_err(Error::Output);
     };
-    let fail = |source| Error::OutputFile { path: path.to_owned(), source };
+    let fail = |source| Error::WriteFile { path: path.to_owned(), source };
     // Beside it, because only there a rename is one step; devices and pipes are written as they are.
     if path.exists() && !path.is_file() {
         let mut out = BufWriter::new(File::options().write(true).open(path).map_err(fail)?);
