@@ -9,8 +9,9 @@ use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    attach, bundle, complete, completion, create, ended, exec, images, info, inspect, logs, man, network,
-    port, ps, pull, rm, rmi, run, signal, start, stats, stop, system, top, version,
+    attach, bundle, commit, complete, completion, cp, create, diff, ended, exec, export, images, info,
+    inspect, load, logs, man, network, port, ps, pull, rm, rmi, run, save, signal, start, stats, stop,
+    system, tag, top, version, volume,
 };
 use crate::group;
 use crate::usage::Refusal;
@@ -70,6 +71,15 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Network(network::Command),
     Port(port::Port),
+    Cp(cp::Cp),
+    Diff(diff::Diff),
+    Export(export::Export),
+    Commit(commit::Commit),
+    Tag(tag::Tag),
+    Save(save::Save),
+    Load(load::Load),
+    #[command(subcommand)]
+    Volume(volume::Command),
     Top(top::Top),
     Stats(stats::Stats),
     #[command(subcommand)]

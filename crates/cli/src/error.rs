@@ -28,6 +28,14 @@ pub(crate) enum Error {
         /// Its errno.
         source: io::Error,
     },
+    /// A `--label-file` that cannot be read.
+    #[error("read --label-file {path:?}")]
+    LabelFile {
+        /// The file.
+        path: PathBuf,
+        /// Its errno.
+        source: io::Error,
+    },
     /// A file that was asked for cannot be written.
     #[error("write {path:?}")]
     WriteFile {

@@ -9,11 +9,12 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use store::{Image, Overlay, Store};
 
+use crate::isolation::Found;
 use crate::leftover::enter;
 use crate::options::RunOptions;
 use crate::root::Root;
 use crate::spec::Ingredients;
-use crate::{Engine, Error, image, place, spec, tree, user};
+use crate::{Engine, Error, host, image, place, spec, tree, user};
 
 /// The host name in a bundle's config.json; there is no container yet that could have one.
 const HOSTNAME: &str = "rcr";
@@ -89,6 +90,8 @@ fn describe(image: &Image, root: Root<'_>) -> Result<oci::runtime::Spec, Error> 
         cgroups_path: None,
         all_capabilities: 0,
         devices: &[],
+        found: &Found::default(),
+        kernel: host::kernel_version(),
     })
     .map_err(Error::Invalid)
 }

@@ -18,6 +18,17 @@ pub enum Error {
     /// No container of that name or ID.
     #[error("no such container: {0}")]
     NoSuchContainer(String),
+    /// No volume of that name.
+    #[error("no such volume: {0}")]
+    NoSuchVolume(String),
+    /// `volume rm` of a volume that containers use.
+    #[error("remove volume {name}: it is in use by {}; remove them first (rcr rm NAME)", .containers.join(", "))]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// Names of the containers.
+        containers: Vec<String>,
+    },
     /// Neither a container nor an image.
     #[error("no such container or image: {0}")]
     NoSuchObject(String),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::libc;
 use oci::runtime::{LinuxDevice, LinuxDeviceType};
@@ -27,6 +27,13 @@ pub(crate) fn nodename() -> String {
 pub(crate) fn kernel() -> String {
     let release = nix::sys::utsname::uname().map(|uts| uts.release().to_string_lossy().into_owned());
     release.unwrap_or_default()
+}
+
+/// Its first two numbers.
+pub(crate) fn kernel_version() -> (u32, u32) {
+    let release = kernel();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// A file of the host's /etc; empty if there is none.
@@ -61,23 +68,48 @@ fn list_devices(dir: &Path, depth: usize, found: &mut Vec<LinuxDevice>) {
         if kind.is_dir() && depth < DEPTH {
             list_devices(&path, depth + 1, found);
         }
-        let kind = match (kind.is_char_device(), kind.is_block_device()) {
-            (true, _) => LinuxDeviceType::C,
-            (_, true) => LinuxDeviceType::B,
-            _ => continue,
-        };
-        let number = |n: u32| i64::from(n);
-        let mut device = LinuxDevice::default();
-        device
-            .set_path(path)
-            .set_typ(kind)
-            .set_major(number(libc::major(stat.rdev())))
-            .set_minor(number(libc::minor(stat.rdev())))
-            .set_file_mode(Some(stat.mode() & 0o7777))
-            .set_uid(Some(stat.uid()))
-            .set_gid(Some(stat.gid()));
-        found.push(device);
+        found.extend(device(path, &stat));
     }
+}
+
+/// What `--device` names: a device, or a directory with all devices in it, under the paths they get in the container.
+pub(crate) fn devices_at(source: &Path, target: &Path) -> Result<Vec<LinuxDevice>, Error> {
+    let stat = fs::metadata(source).map_err(Error::io(format!("--device {source:?}")))?;
+    let mut found = Vec::new();
+    if stat.is_dir() {
+        list_devices(source, 0, &mut found);
+        for device in &mut found {
+            let below = device.path().strip_prefix(source).map(|rest| target.join(rest));
+            device.set_path(below.unwrap_or_default());
+        }
+    } else {
+        found.extend(device(target.to_owned(), &stat));
+    }
+    match found.is_empty() {
+        true => Err(Error::Invalid(format!("--device {}: it is no device", source.display()))),
+        false => Ok(found),
+    }
+}
+
+/// `None`: it is something else.
+fn device(path: PathBuf, stat: &fs::Metadata) -> Option<LinuxDevice> {
+    let kind = stat.file_type();
+    let kind = match (kind.is_char_device(), kind.is_block_device()) {
+        (true, _) => LinuxDeviceType::C,
+        (_, true) => LinuxDeviceType::B,
+        _ => return None,
+    };
+    let number = |n: u32| i64::from(n);
+    let mut device = LinuxDevice::default();
+    device
+        .set_path(path)
+        .set_typ(kind)
+        .set_major(number(libc::major(stat.rdev())))
+        .set_minor(number(libc::minor(stat.rdev())))
+        .set_file_mode(Some(stat.mode() & 0o7777))
+        .set_uid(Some(stat.uid()))
+        .set_gid(Some(stat.gid()));
+    Some(device)
 }
 
 #[cfg(test)]

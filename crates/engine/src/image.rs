@@ -33,6 +33,26 @@ fn fetch(
     cancel: &AtomicBool,
 ) -> Result<(PulledImage, Sink), Error> {
     let source: Source = options.image.parse().map_err(|e| Error::Invalid(format!("{e}")))?;
+    fetch_as(store, source, options, events, cancel)
+}
+
+/// As [`fetch`], for a source that may have no text: a path with a colon.
+pub(crate) fn fetch_from(
+    store: &Store,
+    source: Source,
+    events: &(dyn Fn(Event) + Sync),
+    cancel: &AtomicBool,
+) -> Result<(PulledImage, Sink), Error> {
+    fetch_as(store, source, &PullOptions::new(""), events, cancel)
+}
+
+fn fetch_as(
+    store: &Store,
+    source: Source,
+    options: &PullOptions,
+    events: &(dyn Fn(Event) + Sync),
+    cancel: &AtomicBool,
+) -> Result<(PulledImage, Sink), Error> {
     let mut settings = Settings::of_process();
     settings.auth_files.splice(0..0, options.auth_file.clone());
     let request = Request {

@@ -7,6 +7,7 @@ use store::{Image, Store};
 use network::Published;
 
 use crate::connection::{self, Joined};
+use crate::isolation::{Device, DeviceRule, Share};
 use crate::leftover::enter;
 use crate::list::{Life, life};
 use crate::mount::{self, Point};
@@ -85,30 +86,7 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
         "RestartCount": read_restarts(&dir),
         "Driver": "overlay",
         "Platform": "linux",
-        "HostConfig": {
-            "Binds": record.points.iter().filter(|p| p.kind != mount::Kind::Tmpfs && !p.anonymous).map(bind).collect::<Vec<_>>(),
-            "NetworkMode": options.network.to_string(),
-            "PortBindings": bindings(&joined.ports),
-            "AutoRemove": options.rm,
-            "RestartPolicy": {
-                "Name": options.restart.name(),
-                "MaximumRetryCount": if let RestartPolicy::OnFailure(most) = options.restart { most } else { 0 },
-            },
-            "LogConfig": log_config(options.log),
-            "CapAdd": options.cap_add,
-            "CapDrop": options.cap_drop,
-            "Init": options.init,
-            "Memory": options.memory.unwrap_or(0),
-            "NanoCpus": options.nano_cpus.unwrap_or(0),
-            "PidsLimit": options.pids_limit.filter(|limit| *limit > 0),
-            "Privileged": options.privileged,
-            "ReadonlyRootfs": options.read_only,
-            "Tmpfs": options.tmpfs.iter().map(|t| (t.target.clone(), json!(t.options.join(",")))).collect::<Map<_, _>>(),
-            "Ulimits": options.ulimits.iter().map(|u| json!({ "Name": u.name, "Soft": limit(u.soft), "Hard": limit(u.hard) })).collect::<Vec<_>>(),
-            "CgroupnsMode": "private",
-            "IpcMode": "private",
-            "ShmSize": 64 << 20,
-        },
+        "HostConfig": host_config(record, &joined),
         "GraphDriver": { "Name": "overlay", "Data": { "UpperDir": dir.join("upper"), "WorkDir": dir.join("work") } },
         "Mounts": record.points.iter().map(of_point).collect::<Vec<_>>(),
         "NetworkSettings": network_settings(&joined),
@@ -131,6 +109,66 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
             "Labels": object(&record.labels),
             "Annotations": object(&options.annotations),
         },
+    })
+}
+
+/// What the user asked for, in docker's fields.
+fn host_config(record: &Record, joined: &Joined) -> Value {
+    let options = &record.options;
+    let mut all = json!({
+            "Binds": record.points.iter().filter(|p| p.kind != mount::Kind::Tmpfs && !p.anonymous).map(bind).collect::<Vec<_>>(),
+            "NetworkMode": options.network.to_string(),
+            "PortBindings": bindings(&joined.ports),
+            "AutoRemove": options.rm,
+            "RestartPolicy": {
+                "Name": options.restart.name(),
+                "MaximumRetryCount": if let RestartPolicy::OnFailure(most) = options.restart { most } else { 0 },
+            },
+            "LogConfig": log_config(options.log),
+            "CapAdd": options.cap_add,
+            "CapDrop": options.cap_drop,
+            "Init": options.init,
+            "Memory": options.memory.unwrap_or(0),
+            "NanoCpus": options.nano_cpus.unwrap_or(0),
+            "PidsLimit": options.pids_limit.filter(|limit| *limit > 0),
+            "Privileged": options.privileged,
+            "ReadonlyRootfs": options.read_only,
+            "Tmpfs": options.tmpfs.iter().map(|t| (t.target.clone(), json!(t.options.join(",")))).collect::<Map<_, _>>(),
+            "Ulimits": options.ulimits.iter().map(|u| json!({ "Name": u.name, "Soft": limit(u.soft), "Hard": limit(u.hard) })).collect::<Vec<_>>(),
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, confines(options)) {
+        all.extend(more);
+    }
+    all
+}
+
+/// The part of it about limits and isolation.
+fn confines(options: &RunOptions) -> Value {
+    let (limits, isolation) = (&options.limits, &options.isolation);
+    json!({
+            "CgroupnsMode": if isolation.cgroup_host { "host" } else { "private" },
+            "IpcMode": if isolation.ipc_host { "host" } else { "private" },
+            "PidMode": shared(&isolation.pid),
+            "UTSMode": if isolation.uts_host { "host" } else { "" },
+            "UsernsMode": "",
+            "ShmSize": isolation.shm_size.unwrap_or(64 << 20),
+            "SecurityOpt": isolation.security_options,
+            "Devices": isolation.devices.iter().map(device).collect::<Vec<_>>(),
+            "DeviceCgroupRules": isolation.device_rules.iter().map(rule).collect::<Vec<_>>(),
+            "Sysctls": object(&isolation.sysctls),
+            "GroupAdd": isolation.groups,
+            "VolumesFrom": options.volumes_from,
+            "CpuShares": limits.cpu_shares.unwrap_or(0),
+            "CpuPeriod": limits.cpu_period.unwrap_or(0),
+            "CpuQuota": limits.cpu_quota.unwrap_or(0),
+            "CpusetCpus": limits.cpuset_cpus.as_deref().unwrap_or(""),
+            "CpusetMems": limits.cpuset_mems.as_deref().unwrap_or(""),
+            "MemorySwap": limits.memory_swap.unwrap_or_else(|| twice(options.memory)),
+            "MemoryReservation": limits.memory_reservation.unwrap_or(0),
+            "MemorySwappiness": limits.memory_swappiness,
+            "OomKillDisable": limits.oom_kill_disable,
+            "OomScoreAdj": limits.oom_score_adj.unwrap_or(0),
+            "BlkioWeight": limits.blkio_weight.unwrap_or(0),
     })
 }
 
@@ -228,6 +266,28 @@ fn is_propagation(option: &str) -> bool {
     matches!(option.strip_prefix('r').unwrap_or(option), "private" | "shared" | "slave" | "unbindable")
 }
 
+/// Docker's default for memory and swap together.
+fn twice(memory: Option<u64>) -> i64 {
+    memory.map_or(0, |bytes| i64::try_from(bytes.saturating_mul(2)).unwrap_or(i64::MAX))
+}
+
+fn shared(share: &Share) -> String {
+    match share {
+        Share::Private => String::new(),
+        Share::Host => "host".to_owned(),
+        Share::Container(name) => format!("container:{name}"),
+    }
+}
+
+fn device(device: &Device) -> Value {
+    json!({ "PathOnHost": device.source, "PathInContainer": device.target, "CgroupPermissions": device.access })
+}
+
+fn rule(rule: &DeviceRule) -> String {
+    let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
+    format!("{} {}:{} {}", rule.kind, number(rule.major), number(rule.minor), rule.access)
+}
+
 /// Docker writes -1 for no limit.
 fn limit(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(-1)
@@ -272,6 +332,7 @@ mod tests {
             target: "/data".into(),
             options: vec!["rbind".into(), "nosuid".into(), "rslave".into(), "rro".into()],
             copy_up: true,
+            must_exist: false,
         };
         let shown = of_point(&point);
         assert_eq!(

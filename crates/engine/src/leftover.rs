@@ -85,7 +85,7 @@ pub(crate) fn destroy(
     match record {
         Some(record) => {
             if volumes {
-                volume::remove_anonymous(engine, &record.points)?;
+                volume::remove_anonymous(engine, id, &record.points)?;
             }
             name::release(engine, &record.name, id)?;
         }

@@ -4,11 +4,16 @@
 //! container below ROOT/containers, its foreground life, and the cleaning up after processes that were killed.
 //! Pulling, storing, starting and naming hosts belong to the crates it joins: `puller`, `store`, `runtime`, `network`.
 
+mod archive;
 mod attach;
 mod bundle;
 mod capabilities;
+mod change;
 mod client;
+mod commit;
 mod connection;
+mod content;
+mod copy;
 mod detach;
 mod error;
 mod exec;
@@ -17,8 +22,10 @@ mod host;
 mod image;
 mod info;
 mod inspect;
+mod isolation;
 mod keys;
 mod leftover;
+mod limits;
 mod list;
 mod lock;
 mod logs;
@@ -36,6 +43,7 @@ mod pump;
 mod record;
 mod root;
 mod run;
+mod seccomp;
 mod signals;
 mod size;
 mod spec;
@@ -48,17 +56,24 @@ mod upkeep;
 mod usage;
 mod user;
 mod volume;
+mod volumes;
 
 use std::path::PathBuf;
 
+pub use archive::{ArchiveFormat, load, save, tag};
 pub use bundle::bundle;
 pub use client::{AttachOptions, Attended};
+pub use commit::{CommitOptions, commit};
+pub use content::{Change, diff, export};
+pub use copy::{CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar};
 pub use detach::{attach, create, rename, restart, run_detached, start, start_attached, startable};
 pub use error::{Error, in_full};
 pub use exec::{Executed, HOLD_TERMINAL, exec, hold_terminal};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::{Kind as ObjectKind, inspect};
+pub use isolation::{Device, DeviceRule, Isolation, Seccomp, Share};
+pub use limits::Limits;
 pub use list::{ps, remove};
 pub use logs::{LogLine, LogsOptions, logs};
 pub use monitor::{End, ended};
@@ -84,6 +99,7 @@ pub use stop::{kill, pause, stop, unpause, wait};
 pub use top::{Processes, top};
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
 pub use usage::{Reading, Usage, usage};
+pub use volumes::{VolumeSummary, create_volume, inspect_volume, prune_volumes, remove_volume, volumes};
 
 /// Where everything is kept. Making one touches nothing.
 #[derive(Debug, Clone)]

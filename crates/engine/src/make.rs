@@ -69,9 +69,9 @@ fn fill(
     make_layers(&dir, image)?;
     let rootfs = stack(&dir, image)?;
     let record = made.insert(describe(engine, id, options, image)?);
-    record.write(&dir)?;
+    volume::claim(engine, &dir, record)?;
     for point in &record.points {
-        volume::prepare(engine, &dir, Root(rootfs.as_fd()), point)?;
+        volume::prepare(engine, id, Root(rootfs.as_fd()), point)?;
     }
     if let Some(path) = &options.cidfile {
         write_id(path, id)?;
@@ -140,6 +140,7 @@ fn describe(engine: &Engine, id: &str, options: &RunOptions, image: &Image) -> R
     let mut names = names.into_iter().collect::<Result<Vec<_>, _>>()?;
     let points = mount::points(
         options,
+        volume::from_others(engine, options)?,
         config.volumes().as_deref().unwrap_or_default(),
         &engine.volumes(),
         &cwd,
@@ -171,7 +172,16 @@ fn describe(engine: &Engine, id: &str, options: &RunOptions, image: &Image) -> R
 
 /// The user's choice; else with the host's network the host's own name, if it is a valid one.
 fn hostname(id: &str, options: &RunOptions) -> Result<Hostname, Error> {
-    let of_host = || host::nodename().parse().ok().filter(|_| options.network == NetworkMode::Host);
+    if options.isolation.uts_host && options.hostname.is_some() {
+        let why = "--hostname and --uts host exclude each other: the name would be the host's";
+        return Err(Error::Invalid(why.to_owned()));
+    }
+    let of_host = || {
+        host::nodename()
+            .parse()
+            .ok()
+            .filter(|_| options.network == NetworkMode::Host || options.isolation.uts_host)
+    };
     match options.hostname.clone().or_else(of_host) {
         Some(name) => Ok(name),
         None => name::short(id).parse().map_err(|e| Error::Invalid(format!("{e}"))),

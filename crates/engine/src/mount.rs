@@ -37,9 +37,12 @@ pub(crate) struct Point {
     pub(crate) target: String,
     /// Options for the mount, as the runtime spec has them.
     pub(crate) options: Vec<String>,
-    /// A new volume starts with what the image has at `target`.
+    /// An empty volume starts with what the image has at `target`.
     #[serde(default)]
     pub(crate) copy_up: bool,
+    /// A path of the host that is not made if it is missing.
+    #[serde(default)]
+    pub(crate) must_exist: bool,
 }
 
 /// Options of `-v` that only other engines or SELinux know; they change nothing here.
@@ -49,13 +52,14 @@ const PROPAGATION: [&str; 8] =
 
 /// All mounts besides the ones every container has, in the order in which they are to be made.
 ///
-/// `volumes` is the directory of volumes, `cwd` what a relative path of `-v` counts from, and `new_name` names an
+/// `from_others` are those of `--volumes-from`, `volumes` is the directory of volumes, `cwd` what a relative path of `-v` counts from, and `new_name` names an
 /// anonymous volume.
 ///
 /// # Errors
 /// A target that is not absolute, is the root, or is taken twice; an unknown option.
 pub(crate) fn points(
     options: &RunOptions,
+    from_others: Vec<Point>,
     image_volumes: &[String],
     volumes: &Path,
     cwd: &Path,
@@ -71,6 +75,12 @@ pub(crate) fn points(
     for (n, point) in points.iter().enumerate() {
         if points[..n].iter().any(|other| other.target == point.target) {
             return Err(format!("two mounts on {:?}", point.target));
+        }
+    }
+    // The user's own win over those of --volumes-from, which win over the image's.
+    for point in from_others {
+        if !points.iter().any(|own| own.target == point.target) {
+            points.push(point);
         }
     }
     let mut wanted: Vec<String> =
@@ -106,6 +116,7 @@ fn of_volume(
             target,
             options: bind_options(&volume.options)?,
             copy_up: false,
+            must_exist: volume.must_exist,
         }),
     }
 }
@@ -127,6 +138,7 @@ fn named(
         target,
         options: bind_options(options)?,
         copy_up,
+        must_exist: false,
     })
 }
 
@@ -141,6 +153,7 @@ fn of_tmpfs(tmpfs: &Tmpfs) -> Result<Point, String> {
         target: check(&tmpfs.target)?,
         options,
         copy_up: false,
+        must_exist: false,
     })
 }
 
@@ -153,6 +166,7 @@ fn bind_options(asked: &[String]) -> Result<Vec<String>, String> {
         match option.as_str() {
             // With everything mounted below it, as docker does since 25.
             "ro" => options.push("rro".to_owned()),
+            "norro" => options.push("ro".to_owned()),
             "bind" => "bind".clone_into(&mut options[0]),
             "rbind" => {}
             other if IGNORED.contains(&other) => {}
@@ -234,13 +248,14 @@ mod tests {
             origin,
             target: target.to_owned(),
             options: options.iter().map(|o| (*o).to_owned()).collect(),
+            must_exist: false,
         }
     }
 
     fn all(options: &RunOptions, image: &[&str]) -> Result<Vec<Point>, String> {
         let image: Vec<String> = image.iter().map(|v| (*v).to_owned()).collect();
         let mut count = 0;
-        points(options, &image, Path::new("/vols"), Path::new("/cwd"), || {
+        points(options, Vec::new(), &image, Path::new("/vols"), Path::new("/cwd"), || {
             count += 1;
             format!("anon{count}")
         })

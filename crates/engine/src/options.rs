@@ -6,6 +6,9 @@ use network::{Hostname, Mode, PortRequest};
 use oci::Platform;
 use serde::{Deserialize, Serialize};
 
+use crate::isolation::Isolation;
+use crate::limits::Limits;
+
 /// Everything `run` can be asked for. [`RunOptions::new`] has docker's defaults.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunOptions {
@@ -25,6 +28,9 @@ pub struct RunOptions {
     pub env: Vec<String>,
     /// `-v`.
     pub volumes: Vec<Volume>,
+    /// `--volumes-from`: `CONTAINER[:ro]`, whose binds and volumes this one gets too.
+    #[serde(default)]
+    pub volumes_from: Vec<String>,
     /// `--tmpfs`.
     pub tmpfs: Vec<Tmpfs>,
     /// `-w`: absolute path in the container, made if it is missing.
@@ -56,6 +62,12 @@ pub struct RunOptions {
     pub pids_limit: Option<i64>,
     /// `--ulimit`.
     pub ulimits: Vec<Ulimit>,
+    /// Limits besides those above.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Namespaces, devices, sysctls, security options.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// `--init`: an init of rcr's own is process 1, forwards signals and reaps.
     pub init: bool,
     /// `--label`: kept with the container, shown by `inspect`.
@@ -214,7 +226,7 @@ pub enum PullPolicy {
 /// What a volume shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
-    /// A path of the host; relative ones are taken from the working directory. Made as a directory if missing.
+    /// A path of the host; relative ones are taken from the working directory.
     Path(String),
     /// A volume by name, made at its first use.
     Named(String),
@@ -229,8 +241,12 @@ pub struct Volume {
     pub origin: Origin,
     /// Where, an absolute path in the container.
     pub target: String,
-    /// Options as typed: `ro`, `rw`, propagation, `noexec`, `nocopy`, …
+    /// Options as typed: `ro`, `rw`, propagation, `noexec`, `nocopy`, …; `norro`: read-only, but not what is mounted
+    /// below it.
     pub options: Vec<String>,
+    /// The path must be there (`--mount`); `-v` makes a directory.
+    #[serde(default)]
+    pub must_exist: bool,
 }
 
 /// A tmpfs in the container (`--tmpfs`).
@@ -265,6 +281,7 @@ impl RunOptions {
             tty: false,
             env: Vec::new(),
             volumes: Vec::new(),
+            volumes_from: Vec::new(),
             tmpfs: Vec::new(),
             workdir: None,
             user: None,
@@ -280,6 +297,8 @@ impl RunOptions {
             nano_cpus: None,
             pids_limit: None,
             ulimits: Vec::new(),
+            limits: Limits::default(),
+            isolation: Isolation::default(),
             init: false,
             labels: Vec::new(),
             annotations: Vec::new(),

@@ -14,7 +14,8 @@
 //!   container-locks/ID      there while a process makes, runs or removes the container, which holds a lock on it;
 //!                           without the lock that process was killed, and the next command cleans up
 //!   container-names/NAME    symbolic link to the beginning of the ID: making it is what claims the name
-//!   volumes/NAME/_data      contents of a volume; anonymous ones have 64 hex digits for a name
+//!   volumes/NAME/_data      contents of a volume; anonymous ones have 64 hex digits for a name; volume.json: labels
+//!   volumes/.garbage-*      being made or removed; without a process that does, the next volume command removes it
 //! RUNROOT/containers/ID/    the runtime's state of a running container
 //! RUNROOT/attach/ID/        of a detached one: socket, and its streams 0, 1 and 2 as FIFOs
 //! ```

@@ -111,7 +111,9 @@ pub(crate) fn process(
         .set_cwd(PathBuf::from(cwd))
         .set_capabilities(Some(self::capabilities(capabilities)))
         .set_rlimits(Some(rlimits).filter(|list| !list.is_empty()))
-        .set_no_new_privileges(None);
+        .set_no_new_privileges(options.isolation.no_new_privileges.then_some(true))
+        .set_apparmor_profile(options.isolation.apparmor.clone())
+        .set_oom_score_adj(options.limits.oom_score_adj);
     Ok(process)
 }
 

@@ -139,13 +139,15 @@ pub(crate) fn read_started(dir: &Path) -> Option<Nanos> {
     fs::read_to_string(dir.join(STARTED)).ok()?.trim().parse().ok()
 }
 
-fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+/// Writes a record, whole or not at all.
+pub(crate) fn write(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let json =
         serde_json::to_vec(value).map_err(|source| Error::Damaged { path: path.to_owned(), source })?;
     crate::place::write_whole(path, &json)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+/// Reads a record back; `None` if there is none.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     // Room for a usual one: two system calls less than by asking for its size, and ps reads thousands.
     let mut bytes = Vec::with_capacity(8 << 10);
     match fs::File::open(path).and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes)) {

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use network::Mode;
 use oci::image::Config;
 use oci::runtime::{
-    Linux, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxMemory, LinuxNamespace, LinuxNamespaceType,
-    LinuxPids, LinuxResources, Mount, Root, Spec,
+    Linux, LinuxCpu, LinuxDevice, LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources, Mount, Root,
+    Spec,
 };
 
+use crate::isolation::{Found, Seccomp};
 use crate::mount::{Point, mount};
 use crate::options::RunOptions;
 use crate::user::User;
-use crate::{capabilities, process};
+use crate::{capabilities, process, seccomp};
 
 /// Everything a spec is made of.
 #[derive(Debug)]
@@ -40,6 +41,10 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) all_capabilities: u64,
     /// The host's devices, for `--privileged`.
     pub(crate) devices: &'a [LinuxDevice],
+    /// What the host and other containers have for this one.
+    pub(crate) found: &'a Found,
+    /// Version of the kernel, for seccomp profiles that ask for it.
+    pub(crate) kernel: (u32, u32),
 }
 
 /// Where `--init` appears in the container: on the tmpfs that the runtime makes, so that the image's root gets no
@@ -85,32 +90,40 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
 
     let mut root = Root::default();
     root.set_path(PathBuf::from("rootfs")).set_readonly(Some(options.read_only));
+    let isolation = &options.isolation;
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces(&options.network)))
-        .set_resources(Some(resources(options)?))
+        .set_namespaces(Some(isolation.namespaces(from.found, options.network == Mode::Host)))
+        .set_time_offsets(isolation.offsets())
+        .set_resources(Some(resources(options, &isolation.device_rules(from.found))?))
         .set_cgroups_path(from.cgroups_path.clone())
-        .set_devices(Some(from.devices.to_vec()).filter(|devices| !devices.is_empty()));
+        .set_devices(Some(devices(from)).filter(|devices| !devices.is_empty()));
+    let mut sysctls = HashMap::new();
     if options.network != Mode::Host {
         // As docker has it since 20.10: low ports and ping need no privilege where the network is the container's.
-        linux.set_sysctl(Some(HashMap::from([
-            ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
-            ("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned()),
-        ])));
+        sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+        sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
     }
+    sysctls.extend(isolation.sysctls.iter().cloned());
+    linux.set_sysctl(Some(sysctls).filter(|all| !all.is_empty()));
     let strings = |paths: &[&str]| Some(paths.iter().map(|p| (*p).to_owned()).collect());
-    if options.privileged {
+    if options.privileged || isolation.system_paths {
         linux.set_masked_paths(None).set_readonly_paths(None);
     } else {
         linux.set_masked_paths(strings(&MASKED)).set_readonly_paths(strings(&READ_ONLY));
-        linux.set_seccomp(Some(runtime::seccomp::default_profile(&capabilities)));
     }
+    linux.set_seccomp(match &isolation.seccomp {
+        Seccomp::Default if options.privileged => None,
+        Seccomp::Default => Some(runtime::seccomp::default_profile(&capabilities)),
+        Seccomp::Unconfined => None,
+        Seccomp::Profile(given) => Some(seccomp::profile(given, &capabilities, from.kernel)?),
+    });
 
     // The user's only: an image must not reach what annotations switch in runtimes (CVE-2023-6476).
     let annotations: HashMap<_, _> = options.annotations.iter().cloned().collect();
     let mut spec = Spec::default();
     spec.set_version("1.2.0".to_owned())
-        .set_hostname(Some(from.hostname.to_owned()))
+        .set_hostname(Some(from.hostname.to_owned()).filter(|_| !isolation.uts_host))
         .set_root(Some(root))
         .set_process(Some(process))
         .set_mounts(Some(mounts(from)))
@@ -123,24 +136,37 @@ fn init_place(from: &Ingredients<'_>) -> &'static str {
     INIT[usize::from(from.points.iter().any(|point| point.target == "/dev"))]
 }
 
-/// All namespaces are new, but for the network on wish.
-fn namespaces(mode: &Mode) -> Vec<LinuxNamespace> {
-    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
-    let kinds = [Pid, Ipc, Uts, Mount, Cgroup].into_iter().chain((*mode != Mode::Host).then_some(Network));
-    kinds
-        .map(|kind| {
-            let mut namespace = LinuxNamespace::default();
-            namespace.set_typ(kind);
-            namespace
-        })
-        .collect()
+/// The host's for `--privileged`, and those of `--device`; what is asked for twice is there once.
+fn devices(from: &Ingredients<'_>) -> Vec<LinuxDevice> {
+    let mut all = from.devices.to_vec();
+    for (device, _) in &from.found.devices {
+        all.retain(|other| other.path() != device.path());
+        all.push(device.clone());
+    }
+    all
 }
 
-fn resources(options: &RunOptions) -> Result<LinuxResources, String> {
+/// /dev/shm: the container's own, or the host's.
+fn shared_memory(from: &Ingredients<'_>, options: &[&str]) -> Mount {
+    let isolation = &from.options.isolation;
+    match isolation.ipc_host {
+        true => mount("/dev/shm", "bind", Path::new("/dev/shm"), &["rbind", "rprivate"]),
+        false => {
+            let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+            if let (Some(bytes), Some(size)) = (isolation.shm_size, options.last_mut()) {
+                *size = format!("size={bytes}");
+            }
+            mount("/dev/shm", "tmpfs", Path::new("shm"), &options)
+        }
+    }
+}
+
+fn resources(options: &RunOptions, rules: &[LinuxDeviceCgroup]) -> Result<LinuxResources, String> {
     let mut resources = LinuxResources::default();
     let mut devices = LinuxDeviceCgroup::default();
     devices.set_allow(options.privileged).set_access(Some("rwm".to_owned()));
-    resources.set_devices(Some(vec![devices]));
+    let rules = rules.iter().filter(|_| !options.privileged).cloned();
+    resources.set_devices(Some(std::iter::once(devices).chain(rules).collect()));
     if let Some(limit) = options.memory.filter(|bytes| *bytes > 0) {
         if limit < MIN_MEMORY {
             return Err(format!(
@@ -166,6 +192,7 @@ fn resources(options: &RunOptions) -> Result<LinuxResources, String> {
         pids.set_limit(limit);
         resources.set_pids(Some(pids));
     }
+    options.limits.apply(options.memory, &mut resources)?;
     Ok(resources)
 }
 
@@ -188,7 +215,11 @@ fn mounts(from: &Ingredients<'_>) -> Vec<Mount> {
         if taken(target) || target.starts_with("/dev/") && taken("/dev") {
             continue;
         }
-        let source = if target == "/dev/shm" { "shm" } else { kind };
+        if target == "/dev/shm" {
+            all.push(shared_memory(from, options));
+            continue;
+        }
+        let source = kind;
         all.push(mount(target, kind, Path::new(source), options));
     }
     for name in ["resolv.conf", "hostname", "hosts"] {

@@ -12,6 +12,7 @@ use store::Image;
 use sys::tty::Size;
 
 use crate::connection::{self, Connection};
+use crate::isolation::Found;
 use crate::leftover::{cgroups_path, end_runtime};
 use crate::record::{Record, write_started};
 use crate::root::Root;
@@ -67,10 +68,12 @@ fn bring_up(
 ) -> Result<Running, Error> {
     let root = Root(rootfs.as_fd());
     let (passwd, group) = (root.read("/etc/passwd")?, root.read("/etc/group")?);
-    let user = user::resolve(&record.user, &passwd, &group).map_err(Error::Invalid)?;
+    let mut user = user::resolve(&record.user, &passwd, &group).map_err(Error::Invalid)?;
+    user.join(&record.options.isolation.groups, &group).map_err(Error::Invalid)?;
     let connection = Connection::prepare(engine, &record.id, dir, &record.options)?;
     write_files(record, dir, &connection)?;
-    let mut spec = describe(record, dir, image, &user)?;
+    let found = record.options.isolation.find(engine)?;
+    let mut spec = describe(record, dir, image, &user, &found)?;
     if let Some(process) = spec.process_mut().as_mut().filter(|_| record.options.tty) {
         let size = given.size;
         let size = size.map(|size| BoxBuilder::default().height(size.rows).width(size.columns).build());
@@ -105,10 +108,10 @@ fn bring_up(
 /// Refuses what [`start`] would refuse of the record's options.
 pub(crate) fn check(record: &Record, dir: &Path, image: &Image) -> Result<(), Error> {
     let nobody = user::resolve("0:0", b"", b"").map_err(Error::Invalid)?;
-    describe(record, dir, image, &nobody).map(drop)
+    describe(record, dir, image, &nobody, &Found::default()).map(drop)
 }
 
-fn describe(record: &Record, dir: &Path, image: &Image, user: &User) -> Result<Spec, Error> {
+fn describe(record: &Record, dir: &Path, image: &Image, user: &User, found: &Found) -> Result<Spec, Error> {
     let options = &record.options;
     let config: Config = image.config.config().clone().unwrap_or_default();
     let init = options.init.then(|| dir.join("init"));
@@ -124,6 +127,8 @@ fn describe(record: &Record, dir: &Path, image: &Image, user: &User) -> Result<S
         cgroups_path: Some(cgroups_path(&record.id)),
         all_capabilities: if wants_all { host::bounding_capabilities()? } else { 0 },
         devices: &if options.privileged { host::devices() } else { Vec::new() },
+        found,
+        kernel: host::kernel_version(),
     })
     .map_err(Error::Invalid)
 }

@@ -75,6 +75,22 @@ pub(crate) fn resolve(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<User,
     Ok(User { uid, gid, groups: all, home })
 }
 
+impl User {
+    /// Adds the groups of `--group-add`.
+    ///
+    /// # Errors
+    /// A name that is not in the image's group file.
+    pub(crate) fn join(&mut self, wanted: &[String], group: &[u8]) -> Result<(), String> {
+        for name in wanted {
+            let gid = find_group(name, group)?;
+            if !self.groups.contains(&gid) {
+                self.groups.push(gid);
+            }
+        }
+        Ok(())
+    }
+}
+
 fn find_group(name: &str, group: &[u8]) -> Result<u32, String> {
     if let Some(gid) = number("group", name)? {
         return Ok(gid);

@@ -32,6 +32,24 @@ impl Hasher {
     }
 }
 
+/// SHA-256 of all that a reader gives, and how much that is.
+///
+/// # Errors
+/// It cannot be read.
+pub fn digest_of(mut from: impl std::io::Read) -> std::io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let (mut buffer, mut length) = (vec![0; 256 << 10], 0);
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok((hasher.finish(), length)),
+            n => {
+                hasher.update(&buffer[..n]);
+                length += n as u64;
+            }
+        }
+    }
+}
+
 /// The digest of some bytes.
 pub(crate) fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new(algorithm);

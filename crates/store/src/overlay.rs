@@ -11,7 +11,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -71,6 +71,12 @@ impl Marks {
             Self::User => b"user.overlay.",
         }
     }
+}
+
+/// Does this directory of an upper layer hide what lower layers have in it?
+pub fn is_opaque(dir: BorrowedFd<'_>) -> bool {
+    let opaque = sys::xattr::lget(&tree::proc_path(dir, b""), Marks::here().opaque());
+    opaque.is_ok_and(|value| value.is_some_and(|value| value == b"y"))
 }
 
 /// Stacks directories into a detached mount; attaching it is the caller's step, closing it undoes all.

@@ -53,6 +53,23 @@ pub fn llist(path: &CStr) -> io::Result<Vec<CString>> {
     Ok(names.split(|b| *b == 0).filter(|n| !n.is_empty()).filter_map(|n| CString::new(n).ok()).collect())
 }
 
+/// flistxattr(2) and fgetxattr(2): all attributes of an open file or directory that the caller may see.
+pub fn all(fd: impl AsFd) -> io::Result<Vec<(CString, Vec<u8>)>> {
+    let fd = fd.as_fd().as_raw_fd();
+    let names = grown(|buf: &mut [u8]| {
+        // SAFETY: `buf` is writable for its length and outlives the call.
+        unsafe { libc::flistxattr(fd, buf.as_mut_ptr().cast(), buf.len()) }
+    })?;
+    let names = names.split(|b| *b == 0).filter(|n| !n.is_empty()).filter_map(|n| CString::new(n).ok());
+    let value = |name: &CStr| {
+        grown(|buf: &mut [u8]| {
+            // SAFETY: `name` is NUL-terminated, `buf` is writable for its length, both outlive the call.
+            unsafe { libc::fgetxattr(fd, name.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) }
+        })
+    };
+    names.map(|name| value(&name).map(|value| (name, value))).collect()
+}
+
 /// Calls `read` with a buffer that is large enough. The kernel's limit for values and lists is 64 KiB.
 fn grown(read: impl Fn(&mut [u8]) -> isize) -> io::Result<Vec<u8>> {
     let mut buf = vec![0; 256];

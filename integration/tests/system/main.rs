@@ -14,6 +14,7 @@ mod demo;
 mod detached;
 mod events;
 mod exec;
+mod files;
 mod foreground;
 mod hostile_images;
 mod lifecycle;
@@ -31,10 +32,12 @@ mod resources;
 mod restart;
 mod rootless;
 mod run;
+mod run_flags;
 mod stress;
 mod systemd;
 mod unified;
 mod update;
+mod volumes;
 mod watch;
 
 fn main() {
@@ -42,6 +45,9 @@ fn main() {
         demo::CASES,
         run::CASES,
         network::CASES,
+        run_flags::CASES,
+        volumes::CASES,
+        files::CASES,
         exec::CASES,
         watch::CASES,
         manners::CASES,

@@ -8,8 +8,12 @@ use engine::{
     Ulimit, Volume,
 };
 
+use crate::commands::isolation_flags::IsolationFlags;
+use crate::commands::limit_flags::LimitFlags;
 use crate::error::Error;
-use crate::value::{cpus, env, label, log, restart, signal, size, stream, tmpfs, ulimit, volume, workdir};
+use crate::value::{
+    cpus, env, label, log, mount, restart, signal, size, stream, tmpfs, ulimit, volume, workdir,
+};
 
 /// All of them, the image and its command included.
 #[derive(Debug, clap::Args)]
@@ -47,6 +51,12 @@ pub(crate) struct ContainerFlags {
     /// Mount a path of the host or a volume
     #[arg(short, long, value_name = "[SRC:]DST[:OPTIONS]", value_parser = volume::parse)]
     volume: Vec<Volume>,
+    /// Mount as type=bind|volume|tmpfs,source=…,target=…[,readonly] says
+    #[arg(long, value_name = "FIELDS", value_parser = mount::parse)]
+    mount: Vec<mount::Mount>,
+    /// Mount what another container has
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    volumes_from: Vec<String>,
     /// Mount a tmpfs
     #[arg(long, value_name = "DIR[:OPTIONS]", value_parser = tmpfs::parse)]
     tmpfs: Vec<Tmpfs>,
@@ -101,12 +111,19 @@ pub(crate) struct ContainerFlags {
     /// Set a limit of setrlimit(2), for instance nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit::parse)]
     ulimit: Vec<Ulimit>,
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    isolation: IsolationFlags,
     /// Run an init as process 1, which forwards signals and reaps processes
     #[arg(long)]
     init: bool,
     /// Set a label
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = label::parse)]
     label: Vec<(String, String)>,
+    /// Read labels from a file, KEY=VALUE or KEY on each line
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
     /// Set an annotation of the runtime spec
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = label::parse)]
     annotation: Vec<(String, String)>,
@@ -145,6 +162,22 @@ enum Pull {
 impl ContainerFlags {
     /// What the engine is asked for.
     pub(crate) fn options(self) -> Result<RunOptions, Error> {
+        let (mut volumes, mut tmpfs) = (self.volume, self.tmpfs);
+        for mount in self.mount {
+            match mount {
+                mount::Mount::Volume(volume) => volumes.push(volume),
+                mount::Mount::Tmpfs(one) => tmpfs.push(one),
+            }
+        }
+        let mut labels = Vec::new();
+        for path in self.label_file {
+            let bytes =
+                std::fs::read(&path).map_err(|source| Error::LabelFile { path: path.clone(), source })?;
+            let bad = |bad: env::BadLine| Error::Usage(format!("--label-file {}: {bad}", path.display()));
+            let lines = env::parse_file(&bytes).map_err(bad)?;
+            labels.extend(lines.into_iter().map(|line| (line.key, line.value.unwrap_or_default())));
+        }
+        labels.extend(self.label);
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
         if self.rm && self.restart != RestartPolicy::No {
@@ -166,8 +199,9 @@ impl ContainerFlags {
             interactive: self.interactive,
             tty: self.tty,
             env: environment(self.env, self.env_file)?,
-            volumes: self.volume,
-            tmpfs: self.tmpfs,
+            volumes,
+            volumes_from: self.volumes_from,
+            tmpfs,
             workdir: self.workdir,
             user: self.user,
             hostname: self.hostname,
@@ -183,8 +217,10 @@ impl ContainerFlags {
             nano_cpus: self.cpus,
             pids_limit: self.pids_limit,
             ulimits: self.ulimit,
+            limits: self.limits.into(),
+            isolation: self.isolation.isolation()?,
             init: self.init,
-            labels: self.label,
+            labels,
             annotations: self.annotation,
             pull: match self.pull {
                 Pull::Always => PullPolicy::Always,

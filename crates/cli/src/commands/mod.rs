@@ -2,33 +2,44 @@
 
 pub(crate) mod attach;
 pub(crate) mod bundle;
+pub(crate) mod commit;
 pub(crate) mod complete;
 pub(crate) mod completion;
 pub(crate) mod container_flags;
+pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod ended;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod isolation_flags;
+pub(crate) mod limit_flags;
+pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod network;
+mod output;
 pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod save;
 pub(crate) mod signal;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod system;
+pub(crate) mod tag;
 pub(crate) mod top;
 pub(crate) mod version;
+pub(crate) mod volume;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use engine::Engine;
 
@@ -71,6 +82,14 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::Top(top) => top.execute(engine),
         Command::Stats(stats) => stats.execute(engine),
         Command::System(system) => system.execute(engine),
+        Command::Cp(cp) => cp.execute(engine),
+        Command::Diff(diff) => diff.execute(engine),
+        Command::Export(export) => export.execute(engine),
+        Command::Commit(commit) => commit.execute(engine),
+        Command::Tag(tag) => tag.execute(engine),
+        Command::Save(save) => save.execute(engine),
+        Command::Load(load) => load.execute(engine),
+        Command::Volume(volume) => volume.execute(engine),
         Command::Info(info) => info.execute(engine),
         Command::Version(version) => version.execute(),
         Command::Completion(completion) => completion.execute(),
@@ -97,6 +116,18 @@ fn each(names: &[String], work: impl Fn(&str) -> Result<(), engine::Error>) -> R
 fn say(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Output)
+}
+
+/// Asks on the terminal whether to go on; without one nobody can agree.
+fn agreed(what: &str) -> Result<bool, Error> {
+    if !io::stdin().is_terminal() {
+        let cure = "standard input is no terminal to ask on; add -f to prune unasked";
+        return Err(Error::Usage(cure.to_owned()));
+    }
+    io::stderr().write_all(format!("{what} Continue? [y/N] ").as_bytes()).map_err(Error::Output)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(Error::Output)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Whether a person's terminal shows what [`say`] writes.

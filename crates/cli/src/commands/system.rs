@@ -1,10 +1,8 @@
 //! `rcr system`: the store as a whole.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-
 use engine::{Engine, PruneOptions};
 
-use super::{rmi, say};
+use super::{agreed, rmi, say};
 use crate::error::Error;
 use crate::print::{human, safe};
 
@@ -49,7 +47,10 @@ fn fsck(engine: &Engine) -> Result<(), Error> {
 
 impl Prune {
     fn execute(self, engine: &Engine) -> Result<(), Error> {
-        if !self.force && !self.agreed()? {
+        let images = if self.all { "all images that no container uses" } else { "all images without a name" };
+        let what =
+            format!("This removes all containers that do not run, all networks without any, and {images}.");
+        if !self.force && !agreed(&what)? {
             return Ok(());
         }
         let pruned = engine::prune(engine, PruneOptions { all_images: self.all, volumes: self.volumes })?;
@@ -64,22 +65,5 @@ impl Prune {
             text += &format!("Deleted Images:\n{}\n", rmi::told(&pruned.images));
         }
         say(&format!("{text}Space given back by images: {}\n", human::size(pruned.bytes)))
-    }
-
-    /// Asks on the terminal; without one nobody can agree.
-    fn agreed(&self) -> Result<bool, Error> {
-        if !io::stdin().is_terminal() {
-            return Err(Error::Usage(
-                "standard input is no terminal to ask on; add -f to prune unasked".to_owned(),
-            ));
-        }
-        let images = if self.all { "all images that no container uses" } else { "all images without a name" };
-        let question = format!(
-            "This removes all containers that do not run, all networks without any, and {images}. Continue? [y/N] "
-        );
-        io::stderr().write_all(question.as_bytes()).map_err(Error::Output)?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).map_err(Error::Output)?;
-        Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
     }
 }

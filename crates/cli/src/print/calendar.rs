@@ -8,6 +8,14 @@ pub(crate) fn timestamp(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} +0000 UTC")
 }
 
+/// RFC 3339 in UTC to the second: `2020-08-14T19:21:09Z`. Times before 1970 count as 1970.
+pub(crate) fn rfc3339(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    let (year, month, day) = date(seconds / 86400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Reads an RFC 3339 time such as `2020-08-14T19:21:09.123456789Z` to the second. `None` for anything else, and
 /// for the year 1 that Go writes where no time was set.
 pub(crate) fn parse(text: &str) -> Option<i64> {

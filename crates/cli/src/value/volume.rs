@@ -75,10 +75,11 @@ pub(crate) fn parse(text: &str) -> Result<Volume, String> {
             return Err(format!("only one of {} can be given", group.join(" ")));
         }
     }
-    Ok(Volume { origin, target: target.to_owned(), options })
+    Ok(Volume { origin, target: target.to_owned(), options, must_exist: false })
 }
 
-fn is_name(text: &str) -> bool {
+/// Could it be the name of a volume?
+pub(crate) fn is_name(text: &str) -> bool {
     text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }

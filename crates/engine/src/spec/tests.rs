@@ -17,6 +17,7 @@ fn written(image: &Config, options: &RunOptions, init: Option<&Path>, devices: &
     let mut count = 0;
     let points = crate::mount::points(
         options,
+        Vec::new(),
         image.volumes().as_deref().unwrap_or_default(),
         Path::new("/store/volumes"),
         Path::new("/home/me"),
@@ -38,6 +39,8 @@ fn written(image: &Config, options: &RunOptions, init: Option<&Path>, devices: &
         cgroups_path: Some(PathBuf::from("/rcr-9f")),
         all_capabilities: (1 << 41) - 1,
         devices,
+        found: &Found::default(),
+        kernel: (6, 1),
     };
     let mut value = serde_json::to_value(spec(&ingredients).unwrap()).unwrap();
     let seccomp = value["linux"].as_object_mut().unwrap().remove("seccomp");
@@ -80,6 +83,7 @@ fn golden_every_flag() {
         origin: Origin::Path("/srv".into()),
         target: "/data".into(),
         options: vec!["ro".into()],
+        must_exist: false,
     }];
     options.tmpfs = vec![
         Tmpfs { target: "/tmp".into(), options: vec!["size=64m".into()] },
@@ -118,6 +122,7 @@ fn user_mounts_replace_the_usual_ones() {
         origin: Origin::Path(source.into()),
         target: target.into(),
         options: vec![],
+        must_exist: false,
     };
     options.volumes = vec![bind("/dev", "/dev"), bind("/my/hosts", "/etc/hosts")];
     let spec = written(&Config::default(), &options, None, &[]);
@@ -133,12 +138,12 @@ fn user_mounts_replace_the_usual_ones() {
 fn limits_that_cannot_be_meant() {
     let mut options = RunOptions::new("x");
     options.memory = Some(4);
-    assert!(resources(&options).unwrap_err().contains("at least 6291456 (6m)"));
+    assert!(resources(&options, &[]).unwrap_err().contains("at least 6291456 (6m)"));
     options.memory = Some(u64::MAX);
-    assert!(resources(&options).unwrap_err().contains("too large"));
+    assert!(resources(&options, &[]).unwrap_err().contains("too large"));
     options.memory = Some(0);
     options.pids_limit = Some(-1);
     options.nano_cpus = Some(0);
-    let none = resources(&options).unwrap();
+    let none = resources(&options, &[]).unwrap();
     assert!(none.memory().is_none() && none.pids().is_none() && none.cpu().is_none());
 }

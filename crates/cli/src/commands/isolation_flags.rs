@@ -1,0 +1,163 @@
+//! Flags of `run` and `create` about namespaces, devices and security.
+
+use engine::{Device, DeviceRule, Isolation, Seccomp, Share};
+
+use crate::error::Error;
+use crate::value::{device, label, offset, size};
+
+/// What the container shares, gets and must not do.
+#[derive(Debug, clap::Args)]
+pub(crate) struct IsolationFlags {
+    /// Whose processes it sees: host, or container:NAME
+    #[arg(long, value_name = "MODE", value_parser = pid)]
+    pid: Option<Share>,
+    /// Whose shared memory it has: private or host
+    #[arg(long, value_name = "MODE", value_parser = ipc)]
+    ipc: Option<bool>,
+    /// host: have the host's name
+    #[arg(long, value_name = "MODE", value_parser = uts)]
+    uts: Option<bool>,
+    /// host: the user namespace of the host, which is what containers have anyway
+    #[arg(long, value_name = "MODE", value_parser = userns)]
+    userns: Option<bool>,
+    /// private or host: which cgroups it sees
+    #[arg(long, value_name = "MODE", value_parser = cgroupns)]
+    cgroupns: Option<bool>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES", value_parser = size::parse)]
+    shm_size: Option<u64>,
+    /// Give it a device of the host, or a directory of them
+    #[arg(long, value_name = "SRC[:DST[:ACCESS]]", value_parser = device::parse)]
+    device: Vec<Device>,
+    /// Let it use devices that it makes nodes of itself, for instance 'c 189:* rmw'
+    #[arg(long, value_name = "RULE", value_parser = device::rule)]
+    device_cgroup_rule: Vec<DeviceRule>,
+    /// Set a sysctl of a namespace it has of its own
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label::parse)]
+    sysctl: Vec<(String, String)>,
+    /// Add a group to its user, by name or number
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// seccomp=FILE|unconfined, no-new-privileges, apparmor=PROFILE, label=disable, systempaths=unconfined
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Set its clocks ahead: boottime=SECONDS,monotonic=SECONDS
+    #[arg(long, value_name = "OFFSETS", value_parser = offset::parse)]
+    time_offset: Vec<Vec<offset::Offset>>,
+    #[arg(long, hide = true, value_name = "GPUS", value_parser = gpus)]
+    gpus: Option<String>,
+    #[arg(long, hide = true, value_name = "RUNTIME", value_parser = runtime)]
+    runtime: Option<String>,
+}
+
+fn share(text: &str) -> Option<Share> {
+    match text {
+        "host" => Some(Share::Host),
+        _ => {
+            text.strip_prefix("container:").filter(|n| !n.is_empty()).map(|n| Share::Container(n.to_owned()))
+        }
+    }
+}
+
+fn pid(text: &str) -> Result<Share, String> {
+    share(text).ok_or_else(|| "wants host or container:NAME".to_owned())
+}
+
+fn ipc(text: &str) -> Result<bool, String> {
+    match text {
+        "private" => Ok(false),
+        "host" => Ok(true),
+        _ => Err(
+            "wants private or host; /dev/shm of another container cannot be shared, mount a volume in both"
+                .to_owned(),
+        ),
+    }
+}
+
+fn uts(text: &str) -> Result<bool, String> {
+    if text == "host" { Ok(true) } else { Err("wants host".to_owned()) }
+}
+
+fn userns(text: &str) -> Result<bool, String> {
+    if text == "host" {
+        Ok(true)
+    } else {
+        Err("wants host; other user namespaces are not supported".to_owned())
+    }
+}
+
+fn cgroupns(text: &str) -> Result<bool, String> {
+    match text {
+        "host" => Ok(true),
+        "private" => Ok(false),
+        _ => Err("wants private or host".to_owned()),
+    }
+}
+
+fn gpus(_: &str) -> Result<String, String> {
+    Err("is not supported; give the devices' paths, for instance --device /dev/dri".to_owned())
+}
+
+fn runtime(text: &str) -> Result<String, String> {
+    match text {
+        "rcr" | "rcr-runtime" => Ok(text.to_owned()),
+        _ => Err(
+            "is not supported: rcr is its own runtime; write a bundle for another one (rcr bundle IMAGE DIR)"
+                .to_owned(),
+        ),
+    }
+}
+
+impl IsolationFlags {
+    /// What the engine is asked for.
+    pub(crate) fn isolation(self) -> Result<Isolation, Error> {
+        let mut isolation = Isolation {
+            pid: self.pid.unwrap_or_default(),
+            ipc_host: self.ipc.unwrap_or_default(),
+            uts_host: self.uts.unwrap_or_default(),
+            cgroup_host: self.cgroupns.unwrap_or_default(),
+            shm_size: self.shm_size.filter(|bytes| *bytes > 0),
+            devices: self.device,
+            device_rules: self.device_cgroup_rule,
+            sysctls: self.sysctl,
+            groups: self.group_add,
+            time_offsets: self.time_offset.into_iter().flatten().collect(),
+            ..Isolation::default()
+        };
+        for option in self.security_opt {
+            secure(&mut isolation, &option).map_err(|why| {
+                Error::Usage(format!("--security-opt {option:?}: {why}; see 'rcr run --help'"))
+            })?;
+            isolation.security_options.push(option);
+        }
+        Ok(isolation)
+    }
+}
+
+/// Docker takes a colon for the `=` too.
+fn secure(isolation: &mut Isolation, option: &str) -> Result<(), String> {
+    let at = option.find(['=', ':']);
+    let (key, value) = at.map_or((option, None), |at| (&option[..at], Some(&option[at + 1..])));
+    match (key, value) {
+        ("no-new-privileges", None | Some("true")) => isolation.no_new_privileges = true,
+        ("no-new-privileges", Some("false")) => isolation.no_new_privileges = false,
+        ("no-new-privileges", Some(_)) => return Err("wants true or false".to_owned()),
+        ("systempaths", Some("unconfined")) => isolation.system_paths = true,
+        ("apparmor", Some("unconfined")) => isolation.apparmor = None,
+        ("apparmor", Some(profile)) if !profile.is_empty() => isolation.apparmor = Some(profile.to_owned()),
+        ("label", Some("disable")) => {}
+        ("label", _) => return Err("SELinux labels are not supported; label=disable is".to_owned()),
+        ("seccomp", Some("unconfined")) => isolation.seccomp = Seccomp::Unconfined,
+        ("seccomp", Some("builtin" | "default")) => isolation.seccomp = Seccomp::Default,
+        ("seccomp", Some(path)) if !path.is_empty() => {
+            let bytes = std::fs::read(path).map_err(|e| format!("read {path:?}: {e}"))?;
+            let profile = serde_json::from_slice(&bytes).map_err(|e| format!("{path:?} is no JSON: {e}"))?;
+            isolation.seccomp = Seccomp::Profile(profile);
+        }
+        _ => {
+            let wants = "seccomp=FILE|unconfined, no-new-privileges, apparmor=PROFILE, label=disable, systempaths=unconfined";
+            return Err(format!("wants one of {wants}"));
+        }
+    }
+    Ok(())
+}
