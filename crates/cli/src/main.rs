@@ -18,6 +18,17 @@ mod value;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if words.next().is_some_and(|name| name == engine::NAME_SERVER) {
+        // Before everything that would stay in its memory.
+        return match engine::serve_names(words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                error::Error::from(error).tell();
+                ExitCode::FAILURE
+            }
+        };
+    }
     let args = match args::parse(std::env::args_os()) {
         Ok(args) => args,
         Err(refusal) => return refusal.tell(),

@@ -3,16 +3,19 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
 
-use network::{Attachment, Held, Join, Mode, Network, Networks, Published, Table, Wishes};
+use network::{
+    Attachment, Exposed, Held, Hostname, Join, Mode, Network, Networks, PortRequest, Published, Table, Wishes,
+};
+use oci::image::Config;
 use serde::{Deserialize, Serialize};
 use sys::rtnetlink::Netlink;
 
 use crate::lock::Lock;
 use crate::options::RunOptions;
-use crate::{Engine, Error, list, name, place};
+use crate::{Engine, Error, host, list, name, names, place};
 
 /// Name of the file that holds a [`Joined`].
 const FILE: &str = "network.json";
@@ -24,6 +27,9 @@ pub(crate) struct Joined {
     pub(crate) attachments: Vec<Attachment>,
     /// Ports of the host that are passed on to it.
     pub(crate) ports: Vec<Published>,
+    /// Who is asked for names that are no container's, instead of the host's resolvers.
+    #[serde(default)]
+    pub(crate) servers: Vec<IpAddr>,
 }
 
 /// A container's networks on their way: addresses are taken, nothing is connected yet.
@@ -32,6 +38,52 @@ pub(crate) struct Connection {
     networks: Vec<Network>,
     pub(crate) joined: Joined,
     held: Vec<Held>,
+    /// The container whose network it shares.
+    pub(crate) shared: Option<Shared>,
+}
+
+/// A container's network that another one shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Open, so that it is this one whatever becomes of the process that it was found by.
+    namespace: File,
+    /// Where its `hosts`, `hostname` and `resolv.conf` are.
+    pub(crate) dir: PathBuf,
+}
+
+impl Shared {
+    fn open(engine: &Engine, container: &str) -> Result<Shared, Error> {
+        let id = name::resolve(engine, container)?;
+        let not_running = || {
+            let name: String = container.chars().take(100).collect();
+            Error::Invalid(format!("cannot join the network of container {name}: it does not run"))
+        };
+        let pid = list::life(engine, &id)?.pid.ok_or_else(not_running)?;
+        let path = format!("/proc/{pid}/ns/net");
+        let namespace = File::open(&path).map_err(|_| not_running())?;
+        // Whose number it was before it was opened.
+        if list::life(engine, &id)?.pid != Some(pid) {
+            return Err(not_running());
+        }
+        Ok(Shared { namespace, dir: engine.container(&id) })
+    }
+
+    /// A path by which this process, and no other one, finds the namespace.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.namespace.as_raw_fd()))
+    }
+}
+
+/// What `-p` asks for, and with `-P` what the image and `--expose` name. What an image names and is no port is left out.
+fn ports_to_publish(options: &RunOptions, image: &Config) -> Vec<PortRequest> {
+    let mut ports = options.ports.clone();
+    if options.publish_all {
+        let mut exposed = options.expose.clone();
+        exposed
+            .extend(image.exposed_ports().iter().flatten().filter_map(|text| text.parse::<Exposed>().ok()));
+        ports.extend(PortRequest::for_exposed(&exposed, &options.ports));
+    }
+    ports
 }
 
 impl Connection {
@@ -41,10 +93,15 @@ impl Connection {
         id: &str,
         dir: &Path,
         options: &RunOptions,
+        image: &Config,
     ) -> Result<Connection, Error> {
+        let ports = ports_to_publish(options, image);
+        if let Mode::Container(other) = &options.network {
+            return Ok(Connection { shared: Some(Shared::open(engine, other)?), ..Connection::default() });
+        }
         let joins = options.network.joins();
         if joins.is_empty() {
-            return match (&options.network, options.ports.is_empty()) {
+            return match (&options.network, ports.is_empty()) {
                 (_, true) => Ok(Connection::default()),
                 // docker's rule: they are reached anyway.
                 (Mode::Host, false) => {
@@ -58,7 +115,7 @@ impl Connection {
         }
         let (all, netlink) = (engine.networks(), open_netlink()?);
         let mut connection = Connection::default();
-        let prepared = connection.take(engine, &all, &netlink, id, dir, joins, options);
+        let prepared = connection.take(engine, &all, &netlink, id, dir, joins, options, &ports);
         if prepared.is_err() {
             connection.give_back_addresses(&all, id);
         }
@@ -75,6 +132,7 @@ impl Connection {
         dir: &Path,
         joins: &[Join],
         options: &RunOptions,
+        ports: &[PortRequest],
     ) -> Result<(), Error> {
         for (number, join) in joins.iter().enumerate() {
             let network = match join.network.as_str() {
@@ -111,7 +169,11 @@ impl Connection {
                 tracing::info!("switched on for network {}: {}", network.name, switched.join(", "));
             }
         }
-        self.held = network::hold(&options.ports).map_err(|e| port_in_use(engine, e))?;
+        for network in &self.networks {
+            names::ensure(engine, network)?;
+        }
+        self.joined.servers.clone_from(&options.dns.servers);
+        self.held = network::hold(ports).map_err(|e| port_in_use(engine, e))?;
         self.joined.ports = self.held.iter().map(|held| held.port).collect();
         let json = serde_json::to_vec(&self.joined)
             .map_err(|source| Error::Damaged { path: dir.join(FILE), source })?;
@@ -149,6 +211,18 @@ impl Connection {
             let _ = all.leases(network).give_back_all(id);
         }
     }
+}
+
+/// The contents of `/etc/hosts` and `/etc/resolv.conf` of a container on these networks.
+pub(crate) fn files(
+    options: &RunOptions,
+    hostname: &Hostname,
+    attachments: &[Attachment],
+) -> Result<(String, String), Error> {
+    let mode = &options.network;
+    let hosts = network::hosts(mode, hostname, attachments, &host::etc("hosts"), &options.extra_hosts);
+    let resolv_conf = network::resolv_conf(mode, &host::resolv_conf(mode), attachments, &options.dns);
+    Ok((hosts.map_err(Error::Invalid)?, resolv_conf))
 }
 
 /// What a container has of its networks; `None` if it was never connected.

@@ -13,7 +13,7 @@ use store::Store;
 
 use crate::lock::Lock;
 use crate::record::{Exit, RECORD, Record, read_started};
-use crate::{Engine, Error, connection, name, place, time, tree, volume};
+use crate::{Engine, Error, connection, name, names, place, time, tree, volume};
 
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
 /// look at a directory that is empty unless containers run.
@@ -40,6 +40,7 @@ pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
             let _ = bury(engine, &id, lock);
         }
     }
+    names::revive(engine);
     Ok(())
 }
 

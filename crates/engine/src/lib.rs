@@ -18,6 +18,7 @@ mod list;
 mod lock;
 mod mount;
 mod name;
+mod names;
 mod networks;
 mod oom;
 pub mod options;
@@ -43,9 +44,10 @@ pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::inspect;
 pub use list::{ps, remove};
+pub use names::{NAME_SERVER, serve_names};
 pub use network::{
-    Driver, Hostname, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol, Published, Subnet,
-    parse_mac,
+    Dns, Driver, Exposed, Hostname, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol,
+    Published, Subnet, parse_mac,
 };
 pub use networks::{
     NetworkUse, create_network, inspect_network, networks, ports, prune_networks, remove_network,

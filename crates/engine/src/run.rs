@@ -15,7 +15,7 @@ use store::{Image, Overlay, Store};
 use sys::wait::Ended;
 
 use crate::attach::{self, Attached};
-use crate::connection::{self, Connection};
+use crate::connection::{self, Connection, Shared};
 use crate::leftover::{cgroups_path, destroy, end_runtime, enter};
 use crate::lock::Lock;
 use crate::options::RunOptions;
@@ -141,7 +141,13 @@ impl Making<'_> {
     fn bring_up(&mut self, image: &Image, signals: &Signals) -> Result<Running, Error> {
         let rootfs = self.stack(image)?;
         let root = Root(rootfs.as_fd());
-        let connection = Connection::prepare(self.engine, &self.id, &self.dir, self.options)?;
+        let connection = Connection::prepare(
+            self.engine,
+            &self.id,
+            &self.dir,
+            self.options,
+            &image.config.config().clone().unwrap_or_default(),
+        )?;
         let (record, spec) = self.describe(image, root, &connection)?;
         record.write(&self.dir)?;
         let record = self.record.insert(record);
@@ -209,7 +215,8 @@ impl Making<'_> {
             user: &user,
             hostname: hostname.as_str(),
             points: &points,
-            files: Some(&self.dir),
+            files: Some(connection.shared.as_ref().map_or(&self.dir, |shared| &shared.dir)),
+            network: connection.shared.as_ref().map(Shared::path),
             init: init.as_deref(),
             cgroups_path: Some(cgroups_path(&self.id)),
             all_capabilities: if wants_all { host::bounding_capabilities()? } else { 0 },
@@ -241,6 +248,12 @@ impl Making<'_> {
 
     /// The user's choice; else with the host's network the host's own name, if it is a valid one.
     fn hostname(&self) -> Result<Hostname, Error> {
+        if let NetworkMode::Container(other) = &self.options.network {
+            let id = name::resolve(self.engine, other)?;
+            let record = Record::read(&self.engine.container(&id))?;
+            let record = record.ok_or_else(|| Error::NoSuchContainer(other.clone()))?;
+            return record.hostname.parse().map_err(|e| Error::Invalid(format!("{e}")));
+        }
         let of_host = || host::nodename().parse().ok().filter(|_| self.options.network == NetworkMode::Host);
         match self.options.hostname.clone().or_else(of_host) {
             Some(name) => Ok(name),
@@ -250,10 +263,11 @@ impl Making<'_> {
 
     /// The files that are bound over the image's own.
     fn write_files(&self, hostname: &Hostname, connection: &Connection) -> Result<(), Error> {
-        let mode = &self.options.network;
-        let attachments = &connection.joined.attachments;
-        let hosts = network::hosts(mode, hostname, attachments, &host::etc("hosts"));
-        let resolv_conf = network::resolv_conf(mode, &host::etc("resolv.conf"));
+        if connection.shared.is_some() {
+            // Both see the other one's.
+            return Ok(());
+        }
+        let (hosts, resolv_conf) = connection::files(self.options, hostname, &connection.joined.attachments)?;
         place::write_new(&self.dir.join("hosts"), hosts.as_bytes(), 0o644)?;
         place::write_new(&self.dir.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
         place::write_new(&self.dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)

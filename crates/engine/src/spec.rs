@@ -32,6 +32,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) points: &'a [Point],
     /// Directory with `hosts`, `hostname` and `resolv.conf` for the container.
     pub(crate) files: Option<&'a Path>,
+    /// The network namespace of another container.
+    pub(crate) network: Option<PathBuf>,
     /// The init to run as process 1.
     pub(crate) init: Option<&'a Path>,
     /// Below the mount points of the cgroup hierarchies; `None` leaves it to the runtime.
@@ -87,11 +89,11 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
     root.set_path(PathBuf::from("rootfs")).set_readonly(Some(options.read_only));
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces(&options.network)))
+        .set_namespaces(Some(namespaces(&options.network, from.network.as_deref())))
         .set_resources(Some(resources(options)?))
         .set_cgroups_path(from.cgroups_path.clone())
         .set_devices(Some(from.devices.to_vec()).filter(|devices| !devices.is_empty()));
-    if options.network != Mode::Host {
+    if options.network != Mode::Host && from.network.is_none() {
         // As docker has it since 20.10: low ports and ping need no privilege where the network is the container's.
         linux.set_sysctl(Some(HashMap::from([
             ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
@@ -123,14 +125,17 @@ fn init_place(from: &Ingredients<'_>) -> &'static str {
     INIT[usize::from(from.points.iter().any(|point| point.target == "/dev"))]
 }
 
-/// All namespaces are new, but for the network on wish.
-fn namespaces(mode: &Mode) -> Vec<LinuxNamespace> {
+/// All namespaces are new, but for the network on wish: the host's, or that of `network`.
+fn namespaces(mode: &Mode, network: Option<&Path>) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
     let kinds = [Pid, Ipc, Uts, Mount, Cgroup].into_iter().chain((*mode != Mode::Host).then_some(Network));
     kinds
         .map(|kind| {
             let mut namespace = LinuxNamespace::default();
             namespace.set_typ(kind);
+            if kind == Network {
+                namespace.set_path(network.map(Path::to_owned));
+            }
             namespace
         })
         .collect()

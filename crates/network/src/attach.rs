@@ -29,6 +29,9 @@ pub struct Attachment {
     /// Where everything else is reached.
     #[serde(default)]
     pub gateways: Vec<IpAddr>,
+    /// Who knows the containers of this network by name; nobody on the default network, and where the host has no address.
+    #[serde(default)]
+    pub names: Option<IpAddr>,
     /// Further names on this network.
     #[serde(default)]
     pub aliases: Vec<String>,
@@ -59,6 +62,7 @@ impl Attachment {
             mac: wire_address(&addresses).unwrap_or_else(|| mac(&format!("{container}{number}"))),
             addresses,
             gateways: if internal { Vec::new() } else { gateways.collect() },
+            names: network.name_server(),
             aliases: Vec::new(),
         }
     }

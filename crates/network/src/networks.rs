@@ -13,7 +13,7 @@ use sys::rtnetlink::Netlink;
 
 use crate::network::{Driver, Network, Subnet};
 use crate::rules::{Bridged, Table};
-use crate::{Error, Leases, firewall, forwarding};
+use crate::{Error, Leases, NameServer, NameServerPlace, firewall, forwarding};
 
 /// The network of containers that name none.
 pub const DEFAULT: &str = "bridge";
@@ -32,6 +32,8 @@ pub struct Networks {
     dir: PathBuf,
     /// Who has which address.
     leases: PathBuf,
+    /// Where servers of names are found.
+    names: PathBuf,
     /// Distinguishes what several stores have on one host; empty for the host's usual store.
     suffix: String,
 }
@@ -64,7 +66,12 @@ impl Networks {
     /// store, whose names on the host are plain: `rcr0` and `rcr`.
     pub fn new(root: &Path, runroot: &Path, usual: bool) -> Networks {
         let suffix = if usual { String::new() } else { format!("{:08x}", hash(root)) };
-        Networks { dir: root.join("networks"), leases: runroot.join("leases"), suffix }
+        Networks {
+            dir: root.join("networks"),
+            leases: runroot.join("leases"),
+            names: runroot.join("names"),
+            suffix,
+        }
     }
 
     /// Name of the table of nftables.
@@ -75,6 +82,24 @@ impl Networks {
     /// The leases of a network.
     pub fn leases(&self, network: &Network) -> Leases {
         Leases::new(&self.leases, network)
+    }
+
+    /// Where the server of names of the network with this ID is found.
+    pub fn name_server(&self, network: &str) -> NameServerPlace {
+        NameServerPlace::new(&self.names, network)
+    }
+
+    /// All servers of names that are, or were until they were killed.
+    pub fn name_servers(&self) -> Vec<NameServerPlace> {
+        NameServerPlace::all(&self.names)
+    }
+
+    /// Listens as the server of names of a network; `None`: another process does.
+    ///
+    /// # Errors
+    /// The port is somebody else's.
+    pub fn serve_names(&self, network: &Network) -> Result<Option<NameServer>, Error> {
+        NameServer::open(network, self.leases.clone(), self.name_server(&network.id))
     }
 
     /// All of them, by name.

@@ -19,6 +19,7 @@ mod limits;
 mod merged_root;
 mod mount_fields;
 mod mounts;
+mod names;
 mod net_devices;
 mod network;
 mod process_fields;
@@ -36,6 +37,7 @@ fn main() {
         demo::CASES,
         run::CASES,
         network::CASES,
+        names::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,

@@ -1,7 +1,9 @@
 //! Networks of containers, in a network namespace of the test's own that stands for the host.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,8 +12,8 @@ use harness::leaks::{Snapshot, assert_none_since};
 use harness::world::{World, fails, ok, say};
 use harness::{Case, cases, image};
 use serde_json::{Value, json};
-use sys::clone::{namespace, unshare};
-use sys::rtnetlink::Netlink;
+use sys::clone::{namespace, setns, unshare};
+use sys::rtnetlink::{End, Kind, Netlink, Route};
 
 const BUSYBOX: harness::host::Need = Path("/bin/busybox");
 
@@ -29,13 +31,13 @@ pub(crate) const CASES: &[Case] = cases!("network":
 );
 
 /// A store, an image, and a host without any network but loopback: this thread is in it, and with it what it starts.
-struct Host {
-    world: World,
-    image: String,
+pub(crate) struct Host {
+    pub(crate) world: World,
+    pub(crate) image: String,
 }
 
 /// Runs a test in a host of its own, and sees that the real one has nothing more afterwards.
-fn on_a_host(test: impl FnOnce(&Host) + Send) {
+pub(crate) fn on_a_host(test: impl FnOnce(&Host) + Send) {
     let before = Snapshot::take();
     let run = || {
         unshare(namespace::NET).expect("a network namespace");
@@ -52,19 +54,78 @@ fn on_a_host(test: impl FnOnce(&Host) + Send) {
     assert_none_since(&before);
 }
 
+/// Containers of a test that failed would hold what it was given, locks for instance.
+impl Drop for Host {
+    fn drop(&mut self) {
+        for id in say(&mut self.rcr(&["ps", "-aq"])).out.lines() {
+            say(&mut self.rcr(&["rm", "-f", id]));
+        }
+    }
+}
+
+/// Another host on the wire of the test's, 192.0.2.2 beside its 192.0.2.1, which knows that the containers are behind that.
+pub(crate) struct Outside(File);
+
+impl Outside {
+    pub(crate) fn new() -> Outside {
+        let ip = |text: &str| text.parse().expect("an address");
+        let make = || {
+            unshare(namespace::NET).expect("a network namespace");
+            File::open("/proc/thread-self/ns/net").expect("a namespace")
+        };
+        let outside = Outside(std::thread::spawn(make).join().expect("a namespace"));
+        let netlink = Netlink::open().expect("netlink");
+        let peer = End { name: "down0", namespace: Some(outside.0.as_raw_fd()), ..End::default() };
+        netlink
+            .add_link(&End { name: "up0", up: true, ..End::default() }, Kind::Veth { peer })
+            .expect("a cable");
+        let link = netlink.link("up0").expect("up0").index;
+        netlink.give(link, ip("192.0.2.1"), 24).expect("an address");
+        netlink.give(link, ip("2001:db8::1"), 64).expect("an address");
+        // What NAT hides the containers from has no other way.
+        for via in ["192.0.2.2", "2001:db8::2"] {
+            netlink.add_route(Route { to: None, gateway: Some(ip(via)), link: None }).expect("a route");
+        }
+        outside.run(|| {
+            let netlink = Netlink::open().expect("netlink");
+            netlink.set_up(netlink.link("lo").expect("lo").index, true).expect("lo is up");
+            let link = netlink.link("down0").expect("down0").index;
+            netlink.set_up(link, true).expect("it is up");
+            netlink.give(link, ip("192.0.2.2"), 24).expect("an address");
+            netlink.give(link, ip("2001:db8::2"), 64).expect("an address");
+            for (to, prefix, gateway) in [("10.0.0.0", 8, "192.0.2.1"), ("fd00::", 8, "2001:db8::1")] {
+                let route = Route { to: Some((ip(to), prefix)), gateway: Some(ip(gateway)), link: None };
+                netlink.add_route(route).expect("a route");
+            }
+        });
+        outside
+    }
+
+    /// Does something there.
+    pub(crate) fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let there = || {
+                setns(self.0.as_fd(), namespace::NET).expect("a namespace");
+                what()
+            };
+            scope.spawn(there).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
 impl Host {
-    fn rcr(&self, args: &[&str]) -> Command {
+    pub(crate) fn rcr(&self, args: &[&str]) -> Command {
         let mut command = self.world.rcr();
         command.args(args).stdin(Stdio::null());
         command
     }
 
-    fn run(&self, flags: &[&str], command: &[&str]) -> Command {
+    pub(crate) fn run(&self, flags: &[&str], command: &[&str]) -> Command {
         self.rcr(&[&["run", "--rm"], flags, &[self.image.as_str()], command].concat())
     }
 
     /// A container that stays, with its address on the first network.
-    fn server(&self, name: &str, flags: &[&str], script: &str) -> (Child, String) {
+    pub(crate) fn server(&self, name: &str, flags: &[&str], script: &str) -> (Child, String) {
         let all = [&["--name", name], flags].concat();
         let mut child =
             self.run(&all, &["sh", "-c", script]).stdout(Stdio::null()).spawn().expect("rcr starts");
@@ -89,19 +150,19 @@ impl Host {
         (child, ip)
     }
 
-    fn inspect(&self, name: &str) -> Value {
+    pub(crate) fn inspect(&self, name: &str) -> Value {
         let said = say(&mut self.rcr(&["inspect", name]));
         let all: Value = serde_json::from_str(&said.out).unwrap_or_default();
         all[0].clone()
     }
 
-    fn end(&self, name: &str, mut child: Child) {
+    pub(crate) fn end(&self, name: &str, mut child: Child) {
         ok(&mut self.rcr(&["rm", "-f", name]));
         child.wait().expect("rcr ends");
     }
 
     /// Addresses that somebody holds.
-    fn leases(&self) -> usize {
+    pub(crate) fn leases(&self) -> usize {
         let networks =
             std::fs::read_dir(self.world.path().join("run/leases")).into_iter().flatten().flatten();
         networks.map(|network| std::fs::read_dir(network.path()).expect("readable").count()).sum()
@@ -109,7 +170,7 @@ impl Host {
 }
 
 /// Says a line to a server and hears its answer; it may need a moment to listen.
-fn talk(to: &str) -> String {
+pub(crate) fn talk(to: &str) -> String {
     let address: SocketAddr = to.parse().expect("an address");
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut stream = loop {
@@ -126,7 +187,7 @@ fn talk(to: &str) -> String {
 }
 
 /// Answers each connection on a port with its name.
-fn answers(name: &str, port: u16) -> String {
+pub(crate) fn answers(name: &str, port: u16) -> String {
     format!("while :; do echo {name} | nc -l -p {port}; done")
 }
 

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, ValueEnum};
-use engine::{Hostname, NetworkMode, Platform, PortRequest, PullPolicy, RunOptions, Tmpfs, Ulimit, Volume};
+use engine::{Hostname, Platform, PullPolicy, RunOptions, Tmpfs, Ulimit, Volume};
 
+use crate::commands::network_flags::NetworkFlags;
 use crate::error::Error;
 use crate::value::{cpus, env, label, size, tmpfs, ulimit, volume, workdir};
 
@@ -50,12 +51,8 @@ pub(crate) struct ContainerFlags {
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
-    /// Network: none, host, bridge, or NAME[:ip=ADDRESS,alias=NAME,mac=ADDRESS] of a network; several may be joined
-    #[arg(long, alias = "net", value_name = "NETWORK")]
-    network: Vec<NetworkMode>,
-    /// Pass a port of the host on to the container, for instance 8080:80 or 127.0.0.1:53:53/udp
-    #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/PROTOCOL]")]
-    publish: Vec<PortRequest>,
+    #[command(flatten)]
+    network: NetworkFlags,
     /// Add a capability, or ALL
     #[arg(long, value_name = "CAP")]
     cap_add: Vec<String>,
@@ -131,7 +128,7 @@ impl ContainerFlags {
         variables.extend(self.env);
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
-        Ok(RunOptions {
+        let mut options = RunOptions {
             image,
             command: words.collect(),
             name: self.name,
@@ -146,9 +143,6 @@ impl ContainerFlags {
             hostname: self.hostname,
             entrypoint: self.entrypoint,
             read_only: self.read_only,
-            network: NetworkMode::merge(self.network)
-                .map_err(|why| Error::Usage(format!("--network: {why}; see 'rcr run --help'")))?,
-            ports: self.publish,
             cap_add: self.cap_add,
             cap_drop: self.cap_drop,
             privileged: self.privileged,
@@ -166,12 +160,17 @@ impl ContainerFlags {
             },
             platform: self.platform,
             tls_verify: self.tls_verify,
-        })
+            ..RunOptions::new("")
+        };
+        self.network.apply(&mut options)?;
+        Ok(options)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::NetworkMode;
+
     use super::*;
     use crate::args::{self, Command};
 

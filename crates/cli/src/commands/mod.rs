@@ -6,6 +6,7 @@ pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod network;
+pub(crate) mod network_flags;
 pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
