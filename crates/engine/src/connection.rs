@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use network::{
     Attachment, Exposed, Held, Hostname, Join, Mode, Network, Networks, PortRequest, Published, Table, Wishes,
 };
-use oci::image::Config;
 use serde::{Deserialize, Serialize};
+use store::Image;
 use sys::rtnetlink::Netlink;
 
 use crate::lock::Lock;
@@ -75,12 +75,13 @@ impl Shared {
 }
 
 /// What `-p` asks for, and with `-P` what the image and `--expose` name. What an image names and is no port is left out.
-fn ports_to_publish(options: &RunOptions, image: &Config) -> Vec<PortRequest> {
+fn ports_to_publish(options: &RunOptions, image: &Image) -> Vec<PortRequest> {
     let mut ports = options.ports.clone();
     if options.publish_all {
         let mut exposed = options.expose.clone();
-        exposed
-            .extend(image.exposed_ports().iter().flatten().filter_map(|text| text.parse::<Exposed>().ok()));
+        let config = image.config.config().as_ref();
+        let named = config.and_then(|config| config.exposed_ports().as_ref()).into_iter().flatten();
+        exposed.extend(named.filter_map(|text| text.parse::<Exposed>().ok()));
         ports.extend(PortRequest::for_exposed(&exposed, &options.ports));
     }
     ports
@@ -93,7 +94,7 @@ impl Connection {
         id: &str,
         dir: &Path,
         options: &RunOptions,
-        image: &Config,
+        image: &Image,
     ) -> Result<Connection, Error> {
         let ports = ports_to_publish(options, image);
         if let Mode::Container(other) = &options.network {

@@ -95,6 +95,17 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Erro
     write().map_err(Error::io(format!("write {path:?}")))
 }
 
+/// Writes a new file as [`write_new`] does, in the place of one that may be there.
+pub(crate) fn write_anew(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    match write_new(path, bytes, mode) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+            remove_file(path)?;
+            write_new(path, bytes, mode)
+        }
+        result => result,
+    }
+}
+
 /// Writes a file so that it is there as a whole or not at all; an old one is replaced.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let new = path.with_extension("new");

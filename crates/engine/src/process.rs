@@ -36,11 +36,17 @@ pub(crate) fn command(image: &Config, options: &RunOptions) -> Result<(Vec<Strin
     Ok((entrypoint, command))
 }
 
-/// The environment: docker's defaults, the image's, the user's, each replacing the value of one before.
+/// The environment: docker's defaults, the image's, the user's, each replacing the value of one before; HOME only if
+/// `home` is known.
 ///
 /// An entry of the image that is not KEY=VALUE is left out; it must never fetch a value from the host's environment
 /// (CVE-2026-57231).
-pub(crate) fn environment(image: &Config, options: &RunOptions, hostname: &str, home: &str) -> Vec<String> {
+pub(crate) fn environment(
+    image: &Config,
+    options: &RunOptions,
+    hostname: &str,
+    home: Option<&str>,
+) -> Vec<String> {
     let mut all = vec![PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if options.tty {
         all.push("TERM=xterm".to_owned());
@@ -55,7 +61,7 @@ pub(crate) fn environment(image: &Config, options: &RunOptions, hostname: &str, 
             None => all.push(entry.clone()),
         }
     }
-    if !all.iter().any(|entry| entry.starts_with("HOME=")) {
+    if let Some(home) = home.filter(|_| !all.iter().any(|entry| entry.starts_with("HOME="))) {
         all.push(format!("HOME={home}"));
     }
     all
@@ -164,12 +170,12 @@ mod tests {
         let mut options = asked(&[], None);
         options.env = vec!["A=user".to_owned(), "B=1".to_owned()];
         assert_eq!(
-            environment(&image, &options, "h", "/root"),
+            environment(&image, &options, "h", Some("/root")),
             ["PATH=/bin", "HOSTNAME=h", "A=user", "E=", "Q=a=b", "B=1", "HOME=/root"]
         );
         options.tty = true;
         options.env = vec!["TERM=dumb".to_owned(), "HOME=/h".to_owned()];
-        let env = environment(&Config::default(), &options, "h", "/root");
+        let env = environment(&Config::default(), &options, "h", Some("/root"));
         assert_eq!(env, [PATH, "HOSTNAME=h", "TERM=dumb", "HOME=/h"]);
     }
 

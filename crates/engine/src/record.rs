@@ -82,7 +82,7 @@ impl Exit {
 
 /// Notes that the command runs since `at`.
 pub(crate) fn write_started(dir: &Path, at: Nanos) -> Result<(), Error> {
-    crate::place::write_new(&dir.join(STARTED), at.to_string().as_bytes(), 0o600)
+    crate::place::write_anew(&dir.join(STARTED), at.to_string().as_bytes(), 0o600)
 }
 
 /// When the command was started.

@@ -81,7 +81,7 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
     let mask =
         capabilities::choose(&options.cap_add, &options.cap_drop, options.privileged, from.all_capabilities)?;
     let capabilities = capabilities::names(mask);
-    let env = process::environment(from.image, options, from.hostname, &from.user.home);
+    let env = process::environment(from.image, options, from.hostname, Some(&from.user.home));
     let cwd = process::workdir(from.image, options)?;
     let process = process::process(args, env, &cwd, from.user, &capabilities, options)?;
 

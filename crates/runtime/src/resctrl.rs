@@ -3,6 +3,8 @@
 //! Owns the files of one container's group. Which group that is, and what it shall have, is decided by
 //! [`crate::plan`]. See the kernel's Documentation/filesystems/resctrl.rst.
 
+mod stats;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -212,7 +212,75 @@ pub struct Hugetlb {
 
 /// `intel_rdt`: empty for a container without a resource control group.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct IntelRdt {}
+pub struct IntelRdt {
+    /// What the processor's level 3 cache can be told.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub l3_cache_info: Option<L3CacheInfo>,
+    /// The default group's share of it, a line of `schemata`.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub l3_cache_schema_root: String,
+    /// The container's group's share of it.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub l3_cache_schema: String,
+    /// What its memory bandwidth can be told.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub mem_bw_info: Option<MemBwInfo>,
+    /// The default group's share of it.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub mem_bw_schema_root: String,
+    /// The container's group's share of it.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub mem_bw_schema: String,
+    /// All shares of the container's group.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub schemata: Vec<String>,
+    /// Memory traffic, cache by cache.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub mbm_stats: Vec<MemBwUse>,
+    /// Use of the caches, cache by cache.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub cmt_stats: Vec<CacheUse>,
+}
+
+/// Files of resctrl's `info/L3`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct L3CacheInfo {
+    /// A mask of all that can be given, hexadecimal.
+    pub cbm_mask: String,
+    /// Fewest bits of a share.
+    pub min_cbm_bits: u64,
+    /// Number of groups.
+    pub num_closids: u64,
+}
+
+/// Files of resctrl's `info/MB`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct MemBwInfo {
+    /// Steps of a share, in percent.
+    pub bandwidth_gran: u64,
+    /// Delays are linear in the share.
+    pub delay_linear: u64,
+    /// Least share, in percent.
+    pub min_bandwidth: u64,
+    /// Number of groups.
+    pub num_closids: u64,
+}
+
+/// Memory traffic through one cache.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct MemBwUse {
+    /// Bytes, from all memory.
+    pub mbm_total_bytes: u64,
+    /// Bytes, from memory of the cache's own node.
+    pub mbm_local_bytes: u64,
+}
+
+/// Use of one cache.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct CacheUse {
+    /// Bytes.
+    pub llc_occupancy: u64,
+}
 
 /// Time lost to waiting (kernel: accounting/psi).
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

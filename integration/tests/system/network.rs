@@ -24,6 +24,9 @@ pub(crate) const CASES: &[Case] = cases!("network":
     networks_are_made_used_and_removed [Root, BUSYBOX],
     addresses_can_be_asked_for [Root, BUSYBOX],
     several_networks_at_once [Root, BUSYBOX],
+    a_container_shares_another_ones_network [Root, BUSYBOX],
+    exposed_ports_are_published_with_p_in_capitals [Root, BUSYBOX],
+    flags_of_docker_for_addresses_and_hosts [Root, BUSYBOX],
     a_killed_run_leaves_no_address_and_no_port [Root, BUSYBOX],
     fifty_at_once_have_an_address_each [Root, BUSYBOX],
     wishes_that_make_no_sense_are_refused [Root, BUSYBOX],
@@ -322,6 +325,94 @@ fn several_networks_at_once() {
             host.run(&["--network", "one"], &["sh", "-c", "echo hello | nc -w 1 10.10.0.2 80"]);
         assert_ne!(say(&mut stranger).out.trim(), "two");
         host.end("server", server);
+    });
+}
+
+fn a_container_shares_another_ones_network() {
+    on_a_host(|host| {
+        let (web, ip) = host.server("web", &["-h", "webhost"], &answers("one", 80));
+        let script = "hostname; hostname -i; cat /etc/hosts; echo hello | nc -w 5 127.0.0.1 80";
+        let out = ok(&mut host.run(&["--network", "container:web"], &["sh", "-c", script]));
+        let first: Vec<&str> = out.lines().take(2).collect();
+        assert!(first[0] == "webhost" && first[1].contains(&ip), "{out}");
+        assert!(out.contains(&format!("{ip}\twebhost")) && out.ends_with("one"), "{out}");
+        assert_eq!(host.leases(), 2, "the address is the other one's, in both families");
+        for (flags, words) in [
+            (&["--network", "container:web", "-p", "1:1"][..], &["--publish", "container:web"][..]),
+            (&["--network", "container:web", "-h", "x"], &["--hostname"]),
+            (&["--network", "container:web", "--dns", "1.1.1.1"], &["--dns"]),
+            (&["--network", "container:none-such"], &["no such container: none-such"]),
+            (&["--network", "container:"], &["container:NAME"]),
+        ] {
+            fails(&mut host.run(flags, &["true"]), 125, words);
+        }
+        host.end("web", web);
+        let mut ended = host.rcr(&["run", "--name", "ended", &host.image, "true"]);
+        ok(&mut ended);
+        fails(&mut host.run(&["--network", "container:ended"], &["true"]), 125, &["ended", "does not run"]);
+        ok(&mut host.rcr(&["rm", "ended"]));
+    });
+}
+
+fn exposed_ports_are_published_with_p_in_capitals() {
+    on_a_host(|host| {
+        let config = json!({ "Env": ["PATH=/bin"], "ExposedPorts": { "80/tcp": {}, "nonsense": {} } });
+        let image = image::busybox_layout(&host.world.path().join("exposing"), config);
+        let script = format!("{} & {}", answers("one", 80), answers("two", 81));
+        let mut run =
+            host.rcr(&["run", "--rm", "--name", "web", "-P", "--expose", "81", &image, "sh", "-c", &script]);
+        let mut web = run.stdout(Stdio::null()).spawn().expect("rcr starts");
+        harness::stage::until("it runs", || host.inspect("web")["State"]["Running"] == true);
+        for (port, says) in [("80", "one"), ("81", "two")] {
+            let at = ok(&mut host.rcr(&["port", "web", port]));
+            assert_eq!(talk(&at.replace("0.0.0.0", "127.0.0.1")), says, "{at}");
+        }
+        assert_eq!(ok(&mut host.rcr(&["port", "web"])).lines().count(), 2);
+        ok(&mut host.rcr(&["rm", "-f", "web"]));
+        web.wait().expect("rcr ends");
+        // An exposed port alone is no published one.
+        ok(&mut host.rcr(&["run", "--rm", "--expose", "82", &image, "true"]));
+    });
+}
+
+fn flags_of_docker_for_addresses_and_hosts() {
+    on_a_host(|host| {
+        ok(&mut host.rcr(&["network", "create", "--subnet", "10.9.0.0/24", "--subnet", "fd09::/64", "net"]));
+        let flags = ["--network", "net", "--ip", "10.9.0.77", "--ip6", "fd09::77"];
+        let flags = [&flags[..], &["--mac-address", "02:00:00:00:00:07"]].concat();
+        let hosts = [
+            "--add-host",
+            "db:10.0.0.7",
+            "--add-host=host.local:host-gateway",
+            "--add-host",
+            "six:[fd00::1]",
+        ];
+        let script = "ip -o addr show eth0; ip link show eth0; cat /etc/hosts";
+        let out = ok(&mut host.run(&[&flags[..], &hosts].concat(), &["sh", "-c", script]));
+        for part in [
+            "inet 10.9.0.77/24",
+            "inet6 fd09::77/64",
+            "02:00:00:00:00:07",
+            "10.0.0.7\tdb\n",
+            "10.9.0.1\thost.local\n",
+            "fd00::1\tsix",
+        ] {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        for (flags, words) in [
+            (&["--network", "none", "--ip", "10.9.0.7"][..], &["--ip", "--network none"][..]),
+            (&["--network", "net", "--network", "b", "--ip", "10.9.0.7"], &["--ip", "NAME:ip="]),
+            (&["--link", "db"], &["--link", "network create"]),
+            (&["--add-host", "db"], &["--add-host", "db:10.0.0.7"]),
+            (&["--add-host", "d b:10.0.0.1"], &["hostname"]),
+            (&["--dns", "localhost"], &["--dns", "localhost"]),
+            (&["--dns-search", "a b"], &["--dns-search", "one word"]),
+            (&["--expose", "x"], &["--expose", "PORT"]),
+            (&["--network", "none", "--add-host", "h:host-gateway"], &["host-gateway", "no address"]),
+        ] {
+            fails(&mut host.run(flags, &["true"]), 125, words);
+        }
+        assert_eq!(host.leases(), 0);
     });
 }
 

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::directory::Directory;
 use super::kill::open_init;
 use super::record::Record;
+use crate::resctrl::Resctrl;
 use crate::stats::Stats;
 use crate::{Error, ErrorKind, Status};
 
@@ -78,7 +79,16 @@ pub fn events(
 }
 
 fn read(record: &Record) -> Result<Stats, Error> {
-    record.cgroup()?.stats().map_err(|e| Error::new("unable to get container cgroup stats").because(e))
+    let stats = record.cgroup()?.stats();
+    let mut stats = stats.map_err(|e| Error::new("unable to get container cgroup stats").because(e))?;
+    if let Some(group) = &record.resctrl
+        && let Some(resctrl) = Resctrl::detect()?
+    {
+        let read = resctrl.stats(group);
+        stats.intel_rdt =
+            read.map_err(|e| Error::new("unable to get container Intel RDT stats").because(e))?;
+    }
+    Ok(stats)
 }
 
 /// The record of a container that is not stopped.

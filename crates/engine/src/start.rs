@@ -1,0 +1,159 @@
+//! Starting a container that is made: from its record and its image to a process. `run`, `start` and restarts share it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use network::Hostname;
+use oci::image::Config;
+use oci::runtime::{BoxBuilder, Spec};
+use runtime::lifecycle::{self, CreateOptions, Created};
+use runtime::{Console, ErrorKind, Stdio};
+use store::Image;
+use sys::tty::Size;
+
+use crate::connection::{self, Connection, Shared};
+use crate::leftover::{cgroups_path, end_runtime};
+use crate::record::{Record, write_started};
+use crate::root::Root;
+use crate::spec::Ingredients;
+use crate::user::{self, User};
+use crate::{Engine, Error, capabilities, host, place, spec, time};
+
+/// What the starting process gives to the container.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    /// Its standard streams, if it gets no terminal.
+    pub(crate) stdio: Stdio,
+    /// Size of its terminal.
+    pub(crate) size: Option<Size>,
+    /// The signal it gets when the starting process dies.
+    pub(crate) parent_death_signal: Option<i32>,
+}
+
+/// A container that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) created: Created,
+    /// Holds the host's ports.
+    pub(crate) _connection: Connection,
+}
+
+/// Starts the command of a container that does not run, whose lock the caller holds. On error nothing runs, and the
+/// container is what it was.
+pub(crate) fn start(
+    engine: &Engine,
+    record: &Record,
+    image: &Image,
+    rootfs: OwnedFd,
+    given: Given,
+) -> Result<Running, Error> {
+    let dir = engine.container(&record.id);
+    let started = bring_up(engine, record, &dir, image, rootfs, given);
+    if started.is_err() {
+        // The first error is the one to tell; what cannot be undone now is for the next command.
+        let _ = end_runtime(engine, &record.id);
+        let _ = connection::end(engine, &record.id, &dir);
+    }
+    started
+}
+
+fn bring_up(
+    engine: &Engine,
+    record: &Record,
+    dir: &Path,
+    image: &Image,
+    rootfs: OwnedFd,
+    given: Given,
+) -> Result<Running, Error> {
+    let root = Root(rootfs.as_fd());
+    let (passwd, group) = (root.read("/etc/passwd")?, root.read("/etc/group")?);
+    let user = user::resolve(&record.user, &passwd, &group).map_err(Error::Invalid)?;
+    let connection = Connection::prepare(engine, &record.id, dir, &record.options, image)?;
+    write_files(record, dir, &connection)?;
+    let mut spec = describe(record, dir, image, &user, &connection)?;
+    if let Some(process) = spec.process_mut().as_mut().filter(|_| record.options.tty) {
+        let size = given.size;
+        let size = size.map(|size| BoxBuilder::default().height(size.rows).width(size.columns).build());
+        process.set_console_size(size.and_then(Result::ok));
+    }
+    let connect = |pid| connection.connect(engine, &record.id, pid).map_err(lifecycle::ConnectError::from);
+    let created = lifecycle::run(CreateOptions {
+        root: &engine.states(),
+        id: &record.id,
+        bundle: dir,
+        spec: Some(spec),
+        rootfs: Some(rootfs),
+        stdio: given.stdio,
+        console: if record.options.tty { Console::Keep } else { Console::None },
+        pid_file: None,
+        pidfd_socket: None,
+        no_pivot: false,
+        no_new_keyring: false,
+        preserve_fds: 0,
+        listen_fds: 0,
+        notify_socket: false,
+        parent_death_signal: given.parent_death_signal,
+        systemd_cgroup: false,
+        rootless: None,
+        connect: (!connection.is_empty()).then_some(lifecycle::Connect(&connect)),
+    })
+    .map_err(|source| start_error(record, source))?;
+    write_started(dir, time::now())?;
+    Ok(Running { created, _connection: connection })
+}
+
+fn describe(
+    record: &Record,
+    dir: &Path,
+    image: &Image,
+    user: &User,
+    connection: &Connection,
+) -> Result<Spec, Error> {
+    let options = &record.options;
+    let config: Config = image.config.config().clone().unwrap_or_default();
+    let init = options.init.then(|| dir.join("init"));
+    let wants_all = capabilities::wants_all(&options.cap_add, options.privileged);
+    spec::spec(&Ingredients {
+        image: &config,
+        options,
+        user,
+        hostname: &record.hostname,
+        points: &record.points,
+        files: Some(connection.shared.as_ref().map_or(dir, |shared| &shared.dir)),
+        network: connection.shared.as_ref().map(Shared::path),
+        init: init.as_deref(),
+        cgroups_path: Some(cgroups_path(&record.id)),
+        all_capabilities: if wants_all { host::bounding_capabilities()? } else { 0 },
+        devices: &if options.privileged { host::devices() } else { Vec::new() },
+    })
+    .map_err(Error::Invalid)
+}
+
+/// The files that are bound over the image's own. They are new for each start, because addresses may be.
+fn write_files(record: &Record, dir: &Path, connection: &Connection) -> Result<(), Error> {
+    if connection.shared.is_some() {
+        // It sees those of whose network it shares.
+        return Ok(());
+    }
+    let hostname: Hostname = record.hostname.parse().map_err(|e| Error::Invalid(format!("{e}")))?;
+    let attachments = &connection.joined.attachments;
+    let (hosts, resolv_conf) = connection::files(&record.options, &hostname, attachments)?;
+    place::write_anew(&dir.join("hosts"), hosts.as_bytes(), 0o644)?;
+    place::write_anew(&dir.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
+    place::write_anew(&dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)
+}
+
+/// What the runtime's refusal means to who typed the command.
+fn start_error(record: &Record, source: runtime::Error) -> Error {
+    let command = record.command.first().map_or("", String::as_str);
+    match source.what() {
+        ErrorKind::CommandNotFound => Error::CommandNotFound {
+            message: format!("command {command:?} not found in the container"),
+            source,
+        },
+        ErrorKind::CommandNotExecutable => {
+            Error::CommandNotExecutable { message: format!("command {command:?} cannot be executed"), source }
+        }
+        _ => Error::Runtime { what: "start container".to_owned(), source },
+    }
+}
