@@ -2,35 +2,20 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use network::{
-    Attachment, Exposed, Held, Hostname, Join, Mode, Network, Networks, PortRequest, Published, Table, Wishes,
+    Attachment, Exposed, Held, Hostname, Mode, Network, Networks, PortRequest, Published, Table, Wishes,
 };
-use serde::{Deserialize, Serialize};
 use store::Image;
 use sys::rtnetlink::Netlink;
 
-use crate::lock::Lock;
+use crate::joined;
 use crate::options::RunOptions;
-use crate::{Engine, Error, host, list, name, names, place};
+use crate::{Engine, Error, host, list, name, names};
 
-/// Name of the file that holds a [`Joined`].
-const FILE: &str = "network.json";
-
-/// What a container has of its networks while it runs.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Joined {
-    /// One for each network, in the order of the flags.
-    pub(crate) attachments: Vec<Attachment>,
-    /// Ports of the host that are passed on to it.
-    pub(crate) ports: Vec<Published>,
-    /// Who is asked for names that are no container's, instead of the host's resolvers.
-    #[serde(default)]
-    pub(crate) servers: Vec<IpAddr>,
-}
+pub(crate) use crate::joined::{Joined, read};
 
 /// A container's networks on their way: addresses are taken, nothing is connected yet.
 #[derive(Debug, Default)]
@@ -116,59 +101,27 @@ impl Connection {
         }
         let (all, netlink) = (engine.networks(), open_netlink()?);
         let mut connection = Connection::default();
-        let prepared = connection.take(engine, &all, &netlink, id, dir, joins, options, &ports);
+        let prepared = connection.take(engine, &netlink, id, dir, options, &ports);
         if prepared.is_err() {
             connection.give_back_addresses(&all, id);
         }
         prepared.map(|()| connection)
     }
 
-    #[allow(clippy::too_many_arguments)] // one call, only apart for the clean-up after it
     fn take(
         &mut self,
         engine: &Engine,
-        all: &Networks,
         netlink: &Netlink,
         id: &str,
         dir: &Path,
-        joins: &[Join],
         options: &RunOptions,
         ports: &[PortRequest],
     ) -> Result<(), Error> {
-        for (number, join) in joins.iter().enumerate() {
-            let network = match join.network.as_str() {
-                network::DEFAULT => all.default_network(netlink)?,
-                other => all.find(other)?,
-            };
-            let leases = all.leases(&network);
-            // Looking at one's own lock would drop it.
-            let lives = |other: &str| other == id || Lock::is_held(engine, other);
-            let wished = [join.ip.map(IpAddr::from), join.ip6.map(IpAddr::from)];
-            let mut addresses = Vec::new();
+        for (number, join) in options.network.joins().iter().enumerate() {
+            let network = find(engine, netlink, &join.network)?;
             // In reach of give_back_addresses before the first address is taken.
             self.networks.push(network.clone());
-            for subnet in &network.subnets {
-                let wanted =
-                    wished.into_iter().flatten().find(|ip| ip.is_ipv4() == subnet.subnet.addr().is_ipv4());
-                let address = leases.take(subnet, wanted, id, &lives).map_err(with_name(engine))?;
-                addresses.push((address, subnet.subnet.prefix_len()));
-            }
-            if let Some(ip) =
-                wished.into_iter().flatten().find(|ip| !addresses.iter().any(|(other, _)| other == ip))
-            {
-                return Err(Error::Invalid(format!(
-                    "network {} has no subnet for address {ip}",
-                    network.name
-                )));
-            }
-            let mut attachment = Attachment::new(&network, id, number, addresses);
-            attachment.aliases.clone_from(&join.aliases);
-            attachment.mac = join.mac.unwrap_or(attachment.mac);
-            self.joined.attachments.push(attachment);
-            let switched = all.set_up(netlink, &network).map_err(cannot_be_made(&network.name))?;
-            if !switched.is_empty() {
-                tracing::info!("switched on for network {}: {}", network.name, switched.join(", "));
-            }
+            self.joined.attachments.push(joined::take(engine, netlink, &network, id, number, join)?);
         }
         for network in &self.networks {
             names::ensure(engine, network)?;
@@ -176,9 +129,7 @@ impl Connection {
         self.joined.servers.clone_from(&options.dns.servers);
         self.held = network::hold(ports).map_err(|e| port_in_use(engine, e))?;
         self.joined.ports = self.held.iter().map(|held| held.port).collect();
-        let json = serde_json::to_vec(&self.joined)
-            .map_err(|source| Error::Damaged { path: dir.join(FILE), source })?;
-        place::write_whole(&dir.join(FILE), &json)
+        self.joined.write(dir)
     }
 
     /// Whether there is something to connect.
@@ -196,11 +147,9 @@ impl Connection {
             let wishes = Wishes { default_route: number == 0, hairpin: !self.joined.ports.is_empty() };
             network::connect(&netlink, network, attachment, there.as_fd(), wishes)?;
         }
-        if !self.joined.ports.is_empty()
-            && let Some(first) = self.joined.attachments.first()
-        {
-            let addresses: Vec<IpAddr> = first.addresses.iter().map(|(ip, _)| *ip).collect();
+        if !self.joined.ports.is_empty() {
             let table = Table::open(&engine.networks().table()).map_err(network::Error::from)?;
+            let addresses = self.joined.published_at();
             table.publish(&self.joined.ports, &addresses, id).map_err(network::Error::from)?;
         }
         Ok(())
@@ -222,60 +171,31 @@ pub(crate) fn files(
 ) -> Result<(String, String), Error> {
     let mode = &options.network;
     let hosts = network::hosts(mode, hostname, attachments, &host::etc("hosts"), &options.extra_hosts);
-    let resolv_conf = network::resolv_conf(mode, &host::resolv_conf(mode), attachments, &options.dns);
-    Ok((hosts.map_err(Error::Invalid)?, resolv_conf))
+    Ok((hosts.map_err(Error::Invalid)?, resolv_conf(options, attachments)))
 }
 
-/// What a container has of its networks; `None` if it was never connected.
-pub(crate) fn read(dir: &Path) -> Option<Joined> {
-    serde_json::from_slice(&std::fs::read(dir.join(FILE)).ok()?).ok()
+/// The contents of `/etc/resolv.conf`.
+pub(crate) fn resolv_conf(options: &RunOptions, attachments: &[Attachment]) -> String {
+    let mode = &options.network;
+    network::resolv_conf(mode, &host::resolv_conf(mode), attachments, &options.dns)
 }
 
-/// Gives back what a container that has ended had: addresses and ports. Its links went with its namespace.
+/// Gives back what a container that has ended had.
 pub(crate) fn end(engine: &Engine, id: &str, dir: &Path) -> Result<(), Error> {
-    let path = dir.join(FILE);
-    let Some(joined) = read(dir) else { return Ok(()) };
+    joined::end(engine, id, dir, false)
+}
+
+/// A network by name or ID; the default one is made at first use.
+pub(crate) fn find(engine: &Engine, netlink: &Netlink, wanted: &str) -> Result<Network, Error> {
     let all = engine.networks();
-    if !joined.ports.is_empty() {
-        let table = Table::open(&all.table()).map_err(network::Error::from)?;
-        table.unpublish(&|comment| comment == id).map_err(network::Error::from)?;
+    match wanted {
+        network::DEFAULT => Ok(all.default_network(netlink)?),
+        other => Ok(all.find(other)?),
     }
-    for attachment in &joined.attachments {
-        // A network that is gone has no leases.
-        if let Ok(network) = all.find(&attachment.network_id) {
-            let leases = all.leases(&network);
-            for (address, _) in &attachment.addresses {
-                leases.give_back(*address, id)?;
-            }
-        }
-    }
-    place::remove_file(&path)
 }
 
 pub(crate) fn open_netlink() -> Result<Netlink, Error> {
     Netlink::open().map_err(Error::io("open a netlink socket"))
-}
-
-/// What the kernel refused to make, or what the caller may not make, can be done without.
-fn cannot_be_made(network: &str) -> impl Fn(network::Error) -> Error + '_ {
-    move |source| match source {
-        network::Error::Link { .. } | network::Error::Io { .. } | network::Error::Nftables(_) => {
-            Error::NoNetwork { network: network.to_owned(), source }
-        }
-        other => other.into(),
-    }
-}
-
-/// Shows a container by its name where the network knows its ID only.
-fn with_name(engine: &Engine) -> impl Fn(network::Error) -> Error + '_ {
-    |error| match error {
-        network::Error::AddressInUse { address, network, by } => {
-            let record = crate::record::Record::read(&engine.container(&by)).ok().flatten();
-            let by = record.map_or_else(|| name::short(&by).to_owned(), |record| record.name);
-            network::Error::AddressInUse { address, network, by }.into()
-        }
-        other => other.into(),
-    }
 }
 
 /// Finds out who has the port: a container of ours, if it is one.

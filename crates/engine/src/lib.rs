@@ -13,6 +13,8 @@ mod host;
 mod image;
 mod info;
 mod inspect;
+mod joined;
+mod joining;
 mod leftover;
 mod list;
 mod lock;
@@ -45,10 +47,11 @@ pub use error::Error;
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::inspect;
+pub use joining::{connect_network, disconnect_network};
 pub use list::{ps, remove};
 pub use names::{NAME_SERVER, serve_names};
 pub use network::{
-    Dns, Driver, Exposed, Hostname, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol,
+    Dns, Driver, Exposed, Hostname, Join, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol,
     Published, Subnet, parse_mac,
 };
 pub use networks::{

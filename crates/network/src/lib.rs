@@ -20,7 +20,7 @@ mod nft;
 mod port;
 mod rules;
 
-pub use attach::{Attachment, Wishes, connect};
+pub use attach::{Attachment, Wishes, connect, disconnect, lead_out, plug_in_again};
 pub use bridge::{remove_link, set_up as set_up_bridge};
 pub use error::Error;
 pub use files::{Dns, hosts, names_loopback_only, resolv_conf};
@@ -31,6 +31,6 @@ pub use lease::Leases;
 pub use mode::{Join, Mode, ParseModeError, parse_mac};
 pub use names::{LookUp, Member, NameServer, NameServerPlace};
 pub use network::{Driver, Network, Subnet};
-pub use networks::{DEFAULT, Networks, NewNetwork};
+pub use networks::{DEFAULT, Networks, NewNetwork, SetUp};
 pub use port::{Exposed, Held, PortRequest, Protocol, Published, hold};
 pub use rules::{Bridged, Table};

@@ -149,6 +149,8 @@ impl fmt::Display for Mode {
             Self::None => f.write_str("none"),
             Self::Host => f.write_str("host"),
             Self::Container(name) => write!(f, "container:{name}"),
+            // It was taken off all of them.
+            Self::Joined(joins) if joins.is_empty() => f.write_str("none"),
             Self::Joined(joins) => {
                 let names: Vec<&str> = joins.iter().map(|join| join.network.as_str()).collect();
                 f.write_str(&names.join(","))

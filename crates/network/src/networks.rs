@@ -61,6 +61,15 @@ pub struct NewNetwork {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What it took to have a network on the host.
+#[derive(Debug, Default)]
+pub struct SetUp {
+    /// The sysctls that had to be switched on.
+    pub switched: Vec<&'static str>,
+    /// Bridge or rules had to be made. If containers are on the network, they must be plugged in and published again.
+    pub made: bool,
+}
+
 impl Networks {
     /// Those below `root`, with leases below `runroot`; nothing is touched. `usual` is whether this is the host's usual
     /// store, whose names on the host are plain: `rcr0` and `rcr`.
@@ -257,29 +266,29 @@ impl Networks {
         Ok(())
     }
 
-    /// Makes sure that a bridge network is there on the host: forwarding, bridge, rules. Tells which sysctls it had to
-    /// switch on.
+    /// Makes sure that a bridge network is there on the host: forwarding, bridge, rules.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn set_up(&self, netlink: &Netlink, network: &Network) -> Result<Vec<&'static str>, Error> {
-        let mut switched = Vec::new();
+    pub fn set_up(&self, netlink: &Netlink, network: &Network) -> Result<SetUp, Error> {
+        let mut set_up = SetUp::default();
         if network.driver != Driver::Bridge {
-            return Ok(switched);
+            return Ok(set_up);
         }
         if !network.internal {
             let ipv6 = network.subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv6());
-            switched = forwarding::switch_on(ipv6)?;
+            set_up.switched = forwarding::switch_on(ipv6)?;
         }
         let table = Table::open(&self.table())?;
         let there = netlink.link(&network.link).is_ok_and(|link| link.up) && table.exists()?;
         crate::bridge::set_up(netlink, network)?;
         if !there {
             self.set_rules(&table)?;
+            set_up.made = true;
         }
         // Each time: a firewall may have come up since.
         firewall::open_for(&self.table(), &network.link)?;
-        Ok(switched)
+        Ok(set_up)
     }
 
     /// One process at a time, or an older list of networks could replace a newer one.

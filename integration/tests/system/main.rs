@@ -14,6 +14,7 @@ mod demo;
 mod events;
 mod foreground;
 mod hostile_images;
+mod joining;
 mod lifecycle;
 mod limits;
 mod merged_root;
@@ -38,6 +39,7 @@ fn main() {
         run::CASES,
         network::CASES,
         names::CASES,
+        joining::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,

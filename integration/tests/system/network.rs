@@ -159,6 +159,12 @@ impl Host {
         all[0].clone()
     }
 
+    pub(crate) fn inspect_network(&self, name: &str) -> Value {
+        let all: Value =
+            serde_json::from_str(&ok(&mut self.rcr(&["network", "inspect", name]))).expect("JSON");
+        all[0].clone()
+    }
+
     pub(crate) fn end(&self, name: &str, mut child: Child) {
         ok(&mut self.rcr(&["rm", "-f", name]));
         child.wait().expect("rcr ends");

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use engine::{Dns, Exposed, Hostname, NetworkMode, PortRequest, RunOptions};
 
 use crate::error::Error;
+use crate::value::mac;
 
 /// All of them.
 #[derive(Debug, clap::Args)]
@@ -23,7 +24,7 @@ pub(crate) struct NetworkFlags {
     #[arg(long, value_name = "ADDRESS")]
     ip6: Option<Ipv6Addr>,
     /// Address on the wire, for instance 02:00:00:00:00:01
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_mac)]
+    #[arg(long, value_name = "ADDRESS", value_parser = mac::parse)]
     mac_address: Option<[u8; 6]>,
     /// Pass a port of the host on to the container, for instance 8080:80 or 127.0.0.1:53:53/udp
     #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/PROTOCOL]")]
@@ -49,10 +50,6 @@ pub(crate) struct NetworkFlags {
     /// Not supported: put both containers on a network of your own, where they find each other by name
     #[arg(long, value_name = "CONTAINER", hide = true, value_parser = refuse_link)]
     link: Vec<String>,
-}
-
-fn parse_mac(text: &str) -> Result<[u8; 6], &'static str> {
-    engine::parse_mac(text).ok_or("wants six bytes such as 02:00:00:00:00:01")
 }
 
 /// `NAME:ADDRESS`, an IPv6 one in brackets or not, or `NAME:host-gateway`.

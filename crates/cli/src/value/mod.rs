@@ -3,6 +3,7 @@
 pub(crate) mod cpus;
 pub(crate) mod env;
 pub(crate) mod label;
+pub(crate) mod mac;
 pub(crate) mod size;
 pub(crate) mod tmpfs;
 pub(crate) mod ulimit;
