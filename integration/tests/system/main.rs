@@ -25,6 +25,7 @@ mod net_devices;
 mod network;
 mod process_fields;
 mod processes;
+mod reach;
 mod resources;
 mod rootless;
 mod run;
@@ -40,6 +41,7 @@ fn main() {
         network::CASES,
         names::CASES,
         joining::CASES,
+        reach::CASES,
         containers::CASES,
         bad_input::CASES,
         bundle::CASES,
