@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rcr-runtime", &["rcr-oci", "rcr-sys"]),
     ("rcr-network", &["rcr-oci", "rcr-sys"]),
     ("rcr-engine", &["rcr-oci", "rcr-sys", "rcr-puller", "rcr-store", "rcr-runtime", "rcr-network"]),
+    ("rcr-monitor", &["rcr-sys"]),
     ("rcr-cli", &["rcr-engine"]),
     ("rcr-integration", &["rcr-sys"]),
 ];

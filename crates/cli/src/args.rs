@@ -9,7 +9,8 @@ use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    bundle, images, info, inspect, network, port, ps, pull, rm, rmi, run, system, version,
+    attach, bundle, create, ended, images, info, inspect, logs, network, port, ps, pull, rm, rmi, run,
+    signal, start, stop, system, version,
 };
 use crate::usage::Refusal;
 
@@ -46,6 +47,17 @@ pub(crate) struct Globals {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::Run>),
+    Create(Box<create::Create>),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(stop::Restart),
+    Kill(signal::Kill),
+    Pause(signal::Pause),
+    Unpause(signal::Unpause),
+    Wait(signal::Wait),
+    Rename(signal::Rename),
+    Attach(attach::Attach),
+    Logs(logs::Logs),
     Pull(pull::Pull),
     Images(images::Images),
     Rmi(rmi::Rmi),
@@ -60,6 +72,7 @@ pub(crate) enum Command {
     System(system::System),
     Info(info::Info),
     Version(version::Version),
+    ContainerEnded(ended::Ended),
 }
 
 impl Globals {

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use engine::in_full;
+
 use crate::print::safe;
 
 /// Why a command failed.
@@ -41,8 +43,8 @@ impl Error {
     pub(crate) fn tell(&self) {
         let lines: Vec<String> = match self {
             Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => return,
-            Self::Several(errors) => errors.iter().map(|e| chain(e)).collect(),
-            other => vec![chain(other)],
+            Self::Several(errors) => errors.iter().map(|e| in_full(e)).collect(),
+            other => vec![in_full(other)],
         };
         let mut stderr = io::stderr().lock();
         for line in lines {
@@ -52,20 +54,6 @@ impl Error {
     }
 }
 
-/// An error and its causes. A cause that the text before it ends with already is not said twice.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = error.source();
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,7 +61,7 @@ mod tests {
     #[test]
     fn causes_follow_once() {
         let error = Error::EnvFile { path: "/x".into(), source: io::ErrorKind::NotFound.into() };
-        assert_eq!(chain(&error), "read --env-file \"/x\": entity not found");
-        assert_eq!(chain(&Error::Engine(engine::Error::NoSuchImage("x".into()))), "no such image: x");
+        assert_eq!(in_full(&error), "read --env-file \"/x\": entity not found");
+        assert_eq!(in_full(&Error::Engine(engine::Error::NoSuchImage("x".into()))), "no such image: x");
     }
 }

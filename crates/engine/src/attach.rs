@@ -18,6 +18,7 @@ use runtime::Stdio;
 use sys::tty;
 
 use crate::Error;
+use crate::options::{RunOptions, StreamName};
 use crate::pump::{Progress, Pump};
 use crate::root::reopen;
 use crate::signals::{self, Signals};
@@ -34,22 +35,26 @@ pub(crate) struct Attached {
 }
 
 /// Decides about the three streams of a container without a terminal of its own.
-pub(crate) fn streams(interactive: bool) -> Result<(Stdio, Attached), Error> {
+pub(crate) fn streams(options: &RunOptions) -> Result<(Stdio, Attached), Error> {
+    let asked = |name| options.attach.is_empty() || options.attach.contains(&name);
     let fail = |e: io::Error| Error::io("connect standard streams")(e);
     let mut stdio = Stdio::default();
     let mut attached = Attached::default();
     let stdin = io::stdin();
-    if !interactive {
+    if !(options.interactive && asked(StreamName::Stdin)) {
         stdio.stdin = Some(File::open("/dev/null").map_err(fail)?.into());
     } else if stdin.is_terminal() {
         let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| fail(e.into()))?;
         attached.input = Some(Pump::new(own(stdin.as_fd(), OFlag::O_RDONLY)?, unblocked(write)?));
         stdio.stdin = Some(read);
     }
-    for (stream, place) in
-        [(io::stdout().as_fd(), &mut stdio.stdout), (io::stderr().as_fd(), &mut stdio.stderr)]
-    {
-        if stream.is_terminal() {
+    for (stream, place, name) in [
+        (io::stdout().as_fd(), &mut stdio.stdout, StreamName::Stdout),
+        (io::stderr().as_fd(), &mut stdio.stderr, StreamName::Stderr),
+    ] {
+        if !asked(name) {
+            *place = Some(File::options().write(true).open("/dev/null").map_err(fail)?.into());
+        } else if stream.is_terminal() {
             let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| fail(e.into()))?;
             attached.outputs.push(Pump::new(unblocked(read)?, own(stream, OFlag::O_WRONLY)?));
             *place = Some(write);
@@ -201,14 +206,14 @@ fn unblocked(fd: OwnedFd) -> Result<File, Error> {
 
 /// A terminal that passes on every key as it is typed, until dropped.
 #[derive(Debug)]
-struct RawMode {
+pub(crate) struct RawMode {
     tty: OwnedFd,
     before: Termios,
 }
 
 impl RawMode {
     /// `None`: it is no terminal.
-    fn enter(tty: BorrowedFd<'_>) -> Result<Option<Self>, Error> {
+    pub(crate) fn enter(tty: BorrowedFd<'_>) -> Result<Option<Self>, Error> {
         let Ok(before) = tcgetattr(tty) else { return Ok(None) };
         let mut raw = before.clone();
         cfmakeraw(&mut raw);

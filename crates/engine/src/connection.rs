@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use network::{
@@ -108,6 +108,21 @@ impl Connection {
         prepared.map(|()| connection)
     }
 
+    /// Holds the ports of a running container again, after the death of who held them. Where somebody else was quicker the
+    /// container keeps what rules pass on to it.
+    pub(crate) fn take_over(engine: &Engine, id: &str) -> Connection {
+        let joined = read(&engine.container(id)).unwrap_or_default();
+        let again = |port: &Published| {
+            let host_ports = Some((port.host_port, port.host_port));
+            let container_ports = (port.container_port, port.container_port);
+            let request =
+                PortRequest { host_ip: port.host_ip, host_ports, container_ports, protocol: port.protocol };
+            network::hold(&[request]).unwrap_or_default()
+        };
+        let held = joined.ports.iter().flat_map(again).collect();
+        Connection { joined, held, ..Connection::default() }
+    }
+
     fn take(
         &mut self,
         engine: &Engine,
@@ -130,6 +145,11 @@ impl Connection {
         self.held = network::hold(ports).map_err(|e| port_in_use(engine, e))?;
         self.joined.ports = self.held.iter().map(|held| held.port).collect();
         self.joined.write(dir)
+    }
+
+    /// The sockets that hold the host's ports.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.held.iter().flat_map(|held| &held.sockets).map(AsFd::as_fd)
     }
 
     /// Whether there is something to connect.
@@ -209,7 +229,7 @@ fn port_in_use(engine: &Engine, error: network::Error) -> Error {
         let SocketPort { port: number, protocol } = SocketPort::parse(&port);
         published.host_port == number && published.protocol.to_string() == protocol
     };
-    let running = list::ps(engine, false).unwrap_or_default();
+    let running = list::containers(engine).unwrap_or_default();
     let owner = running.into_iter().find(|container| container.ports.iter().any(wanted));
     let by = owner.map_or_else(String::new, |container| format!(" by container {}", container.name));
     Error::PortInUse { port, by }

@@ -35,6 +35,20 @@ pub enum Error {
     /// `rm` of a running container without force.
     #[error("cannot remove container {0}: it is running; stop it first or use force (rcr rm -f {0})")]
     Running(String),
+    /// Another command is at work on the container.
+    #[error("container {0} is being started or removed by another command")]
+    Busy(String),
+    /// What wants a running container.
+    #[error("container {0} is not running; start it first (rcr start {0})")]
+    NotRunning(String),
+    /// The process that was to start a container in the background says so.
+    #[error("{message}")]
+    Detached {
+        /// As [`Error::exit_code`] of the error there.
+        code: u8,
+        /// What it was, causes included.
+        message: String,
+    },
     /// `rmi` of an image that a container needs.
     #[error(
         "cannot remove image {image}: container {container} uses it; remove that first (rcr rm {container})"
@@ -127,6 +141,7 @@ impl Error {
     /// The exit code of `rcr run` that ended with this error: docker's 127, 126, 128+N, and 125 for all else.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Detached { code, .. } => *code,
             Self::CommandNotFound { .. } => 127,
             Self::CommandNotExecutable { .. } => 126,
             Self::Pull(puller::Error::Cancelled) => 130,
@@ -140,4 +155,18 @@ impl Error {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+}
+
+/// An error and its causes on one line. A cause that the text before it ends with already is not said twice.
+pub fn in_full(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line
 }

@@ -10,8 +10,9 @@ use crate::connection::{self, Joined};
 use crate::leftover::enter;
 use crate::list::{Life, life};
 use crate::mount::{Kind, Point};
-use crate::record::Record;
-use crate::{ContainerStatus, Engine, Error, image, name, time};
+use crate::options::{LogOptions, RestartPolicy, RunOptions, StreamName};
+use crate::record::{Record, read_restarts};
+use crate::{ContainerStatus, Engine, Error, image, monitor, name, time};
 
 /// What docker writes for a moment that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -37,6 +38,18 @@ pub fn inspect(engine: &Engine, name: &str) -> Result<Value, Error> {
     Ok(of_image(&found, &image::names_of(&store, &found)?))
 }
 
+/// Everything about a container, as [`inspect`].
+///
+/// # Errors
+/// [`Error::NoSuchContainer`].
+pub fn inspect_container(engine: &Engine, name: &str) -> Result<Value, Error> {
+    enter(engine)?;
+    let id = name::resolve(engine, name)?;
+    let record = Record::read(&engine.container(&id))?;
+    let record = record.ok_or_else(|| Error::NoSuchContainer(name.to_owned()))?;
+    Ok(container(engine, &record, &life(engine, &id)?))
+}
+
 fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
     let options = &record.options;
     let dir = engine.container(&record.id);
@@ -49,12 +62,13 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
         "Path": command.map(|(first, _)| first),
         "Args": command.map(|(_, rest)| rest),
         "State": state(life),
+        "LogPath": Some(monitor::log_path(engine, &record.id)).filter(|path| path.exists()).unwrap_or_default(),
         "Image": record.image_id,
         "ResolvConfPath": dir.join("resolv.conf"),
         "HostnamePath": dir.join("hostname"),
         "HostsPath": dir.join("hosts"),
         "Name": format!("/{}", record.name),
-        "RestartCount": 0,
+        "RestartCount": read_restarts(&dir),
         "Driver": "overlay",
         "Platform": "linux",
         "HostConfig": {
@@ -62,6 +76,11 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
             "NetworkMode": options.network.to_string(),
             "PortBindings": bindings(&joined.ports),
             "AutoRemove": options.rm,
+            "RestartPolicy": {
+                "Name": options.restart.name(),
+                "MaximumRetryCount": if let RestartPolicy::OnFailure(most) = options.restart { most } else { 0 },
+            },
+            "LogConfig": log_config(options.log),
             "CapAdd": options.cap_add,
             "CapDrop": options.cap_drop,
             "Init": options.init,
@@ -82,17 +101,19 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
         "Config": {
             "Hostname": record.hostname,
             "User": record.user,
-            "AttachStdin": options.interactive,
-            "AttachStdout": true,
-            "AttachStderr": true,
+            "AttachStdin": !options.detach && monitor::stdin_once(options),
+            "AttachStdout": !options.detach && attached(options, StreamName::Stdout),
+            "AttachStderr": !options.detach && attached(options, StreamName::Stderr),
             "Tty": options.tty,
             "OpenStdin": options.interactive,
+            "StdinOnce": monitor::stdin_once(options),
             "Env": record.env,
             "Cmd": record.command,
             "Entrypoint": record.entrypoint,
             "Image": options.image,
             "WorkingDir": record.cwd,
-            "StopSignal": record.stop_signal,
+            "StopSignal": options.stop_signal.as_ref().or(record.stop_signal.as_ref()),
+            "StopTimeout": options.stop_timeout,
             "Labels": object(&record.labels),
             "Annotations": object(&options.annotations),
         },
@@ -100,18 +121,18 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
 }
 
 fn state(life: &Life) -> Value {
-    let (status, code) = match life.status {
-        ContainerStatus::Created => ("created", 0),
-        ContainerStatus::Running => ("running", 0),
-        ContainerStatus::Paused => ("paused", 0),
-        ContainerStatus::Exited(code) => ("exited", code),
+    let code = match life.status {
+        ContainerStatus::Exited(code) | ContainerStatus::Restarting(code) => code,
+        _ => 0,
     };
+    let restarting = matches!(life.status, ContainerStatus::Restarting(_));
     let exit = life.exit.as_ref();
     json!({
-        "Status": status,
-        "Running": matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused),
+        "Status": life.status.word(),
+        // docker counts the pause before the next start as running.
+        "Running": life.status.is_up() || restarting,
         "Paused": life.status == ContainerStatus::Paused,
-        "Restarting": false,
+        "Restarting": restarting,
         "OOMKilled": exit.is_some_and(|exit| exit.oom_killed),
         "Dead": false,
         "Pid": life.pid.unwrap_or(0),
@@ -120,6 +141,17 @@ fn state(life: &Life) -> Value {
         "StartedAt": life.started.map_or_else(|| NEVER.to_owned(), time::rfc3339),
         "FinishedAt": exit.map_or_else(|| NEVER.to_owned(), |exit| time::rfc3339(exit.finished)),
     })
+}
+
+fn attached(options: &RunOptions, stream: StreamName) -> bool {
+    options.attach.is_empty() || options.attach.contains(&stream)
+}
+
+fn log_config(log: LogOptions) -> Value {
+    if !log.keep {
+        return json!({ "Type": "none", "Config": {} });
+    }
+    json!({ "Type": "json-file", "Config": { "max-size": log.max_size.to_string(), "max-file": log.max_file.to_string() } })
 }
 
 /// `{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}`.

@@ -82,7 +82,8 @@ pub(crate) fn locked(file: &str) -> Option<&str> {
 /// Takes back what a killed `network connect` or `disconnect` was at. The lock is the one that it left.
 pub(crate) fn recover(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
     let dir = engine.container(id);
-    let mut joined = read(&dir).unwrap_or_default();
+    // Without it the container does not run, or is being started by somebody who takes addresses just now.
+    let Some(mut joined) = read(&dir) else { return lock.finish() };
     if let Some(passing) = joined.passing.take() {
         let netlink = Netlink::open().map_err(Error::io("open a netlink socket"))?;
         let there = list::life(engine, id).ok().and_then(|life| life.pid).and_then(namespace);

@@ -12,8 +12,8 @@ use runtime::cgroup::{Cgroup, CgroupPath, Hierarchies, Version};
 use store::Store;
 
 use crate::lock::Lock;
-use crate::record::{Exit, RECORD, Record, read_started};
-use crate::{Engine, Error, joined, name, names, place, time, tree, volume};
+use crate::record::{Exit, RECORD, Record, read_started, stays};
+use crate::{Engine, Error, joined, monitor, name, names, place, time, tree, volume};
 
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
 /// look at a directory that is empty unless containers run.
@@ -44,7 +44,10 @@ pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
         if let Some(lock) = Lock::try_take(engine, &id)? {
             // What cannot be removed now stays for the next command, and for `rm`, which tells why; this one has
             // other work.
-            let _ = bury(engine, &id, lock);
+            let _ = match monitor::is_orphan(engine, &id) {
+                true => monitor::adopt(engine, &id, lock),
+                false => bury(engine, &id, lock),
+            };
         }
     }
     names::revive(engine);
@@ -55,16 +58,24 @@ pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
 fn bury(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
     let dir = engine.container(id);
     let record = Record::read(&dir).ok().flatten();
-    let kept = record.as_ref().filter(|record| !record.options.rm && read_started(&dir).is_some());
+    let kept = record.as_ref().filter(|record| !record.options.rm && stays(&dir));
     end_orphan(engine, id)?;
     remove_cgroup(id)?;
+    monitor::remove_place(engine, id)?;
     joined::end(engine, id, &dir, true)?;
     if kept.is_none() {
         return destroy(engine, id, record.as_ref(), true, &Store::open(&engine.root)?, lock);
     }
-    if Exit::read(&dir)?.is_none() {
-        let error = "rcr was killed while the container ran".to_owned();
-        Exit { finished: time::now(), code: 137, oom_killed: false, error }.write(&dir)?;
+    match Exit::read(&dir)? {
+        // Made, and never started.
+        None if read_started(&dir).is_none() => {}
+        None => {
+            let error = "rcr was killed while the container ran".to_owned();
+            let finished = time::now();
+            Exit { finished, code: 137, oom_killed: false, error, restarting: false }.write(&dir)?;
+        }
+        Some(exit) if exit.restarting => Exit { restarting: false, ..exit }.write(&dir)?,
+        Some(_) => {}
     }
     lock.finish()
 }

@@ -7,8 +7,11 @@
 mod attach;
 mod bundle;
 mod capabilities;
+mod client;
 mod connection;
+mod detach;
 mod error;
+mod fork;
 mod host;
 mod image;
 mod info;
@@ -18,7 +21,9 @@ mod joining;
 mod leftover;
 mod list;
 mod lock;
+mod logs;
 mod make;
+mod monitor;
 mod mount;
 mod name;
 mod names;
@@ -34,6 +39,7 @@ mod run;
 mod signals;
 mod spec;
 mod start;
+mod stop;
 mod time;
 mod tree;
 mod upkeep;
@@ -43,12 +49,16 @@ mod volume;
 use std::path::PathBuf;
 
 pub use bundle::bundle;
-pub use error::Error;
+pub use client::{AttachOptions, Attended};
+pub use detach::{attach, create, rename, restart, run_detached, start, start_attached, startable};
+pub use error::{Error, in_full};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
-pub use inspect::inspect;
+pub use inspect::{inspect, inspect_container};
 pub use joining::{connect_network, disconnect_network};
 pub use list::{ps, remove};
+pub use logs::{LogLine, LogsOptions, logs};
+pub use monitor::{End, ended};
 pub use names::{NAME_SERVER, serve_names};
 pub use network::{
     Dns, Driver, Exposed, Hostname, Join, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol,
@@ -58,9 +68,14 @@ pub use networks::{
     NetworkUse, create_network, inspect_network, networks, ports, prune_networks, remove_network,
 };
 pub use oci::{Digest, Platform, Reference};
-pub use options::{Origin, PullOptions, PullPolicy, RemoveOptions, RunOptions, Tmpfs, Ulimit, Volume};
+pub use options::{
+    LogOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RestartPolicy, RunOptions, StreamName, Tmpfs,
+    Ulimit, Volume,
+};
 pub use puller::{Event, Source};
 pub use run::run;
+pub use runtime::cli::signal::number as signal_number;
+pub use stop::{kill, pause, stop, unpause, wait};
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
 
 /// Where everything is kept. Making one touches nothing.
@@ -129,8 +144,28 @@ pub enum ContainerStatus {
     Running,
     /// Frozen.
     Paused,
+    /// Its command has ended, with this exit code, and is going to be started again.
+    Restarting(u8),
     /// Its command has ended, with this exit code.
     Exited(u8),
+}
+
+impl ContainerStatus {
+    /// Whether there is a process of it.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+
+    /// docker's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting(_) => "restarting",
+            Self::Exited(_) => "exited",
+        }
+    }
 }
 
 /// A row of `ps`.

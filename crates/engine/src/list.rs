@@ -12,9 +12,9 @@ use crate::leftover::{destroy, enter};
 use crate::lock::Lock;
 use crate::mount::Kind;
 use crate::options::RemoveOptions;
-use crate::record::{Exit, Record, read_started};
+use crate::record::{Exit, Record, read_started, write_stopped};
 use crate::time::Nanos;
-use crate::{ContainerStatus, ContainerSummary, Engine, Error, name};
+use crate::{ContainerStatus, ContainerSummary, Engine, Error, name, stop};
 
 /// How long a killed container may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,16 +32,21 @@ pub(crate) struct Life {
 pub(crate) fn life(engine: &Engine, id: &str) -> Result<Life, Error> {
     let dir = engine.container(id);
     let started = read_started(&dir);
-    if let Some(exit) = Exit::read(&dir)? {
-        return Ok(Life { status: ContainerStatus::Exited(exit.code), pid: None, started, exit: Some(exit) });
-    }
-    // The runtime's state comes after the record and goes before the exit is written; in between is "created".
+    // When it is started again the exit of the last time goes last.
     let state = lifecycle::state(&engine.states(), id).ok();
-    let status = match state.as_ref().map(|state| state.status) {
-        Some(runtime::Status::Running | runtime::Status::Stopped) => ContainerStatus::Running,
-        Some(runtime::Status::Paused) => ContainerStatus::Paused,
-        Some(runtime::Status::Creating | runtime::Status::Created) | None => ContainerStatus::Created,
+    let exit = Exit::read(&dir)?;
+    let status = match (state.as_ref().map(|state| state.status), &exit) {
+        (Some(runtime::Status::Running | runtime::Status::Stopped), None) => ContainerStatus::Running,
+        (Some(runtime::Status::Paused), None) => ContainerStatus::Paused,
+        (_, Some(exit)) if exit.restarting => ContainerStatus::Restarting(exit.code),
+        (_, Some(exit)) => ContainerStatus::Exited(exit.code),
+        // The runtime's state comes after the record and goes before the exit is written; in between it ends.
+        (None, None) if started.is_some() => ContainerStatus::Running,
+        (Some(runtime::Status::Creating | runtime::Status::Created) | None, None) => ContainerStatus::Created,
     };
+    if exit.is_some() {
+        return Ok(Life { status, pid: None, started, exit });
+    }
     Ok(Life { status, pid: state.map(|state| state.pid).filter(|pid| *pid > 0), started, exit: None })
 }
 
@@ -51,20 +56,25 @@ pub(crate) fn life(engine: &Engine, id: &str) -> Result<Life, Error> {
 /// The records cannot be read.
 pub fn ps(engine: &Engine, all: bool) -> Result<Vec<ContainerSummary>, Error> {
     enter(engine)?;
+    let mut rows = containers(engine)?;
+    rows.retain(|row| all || row.status.is_up());
+    rows.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
+    Ok(rows)
+}
+
+/// All containers, in no order; for those too who hold the lock of one.
+pub(crate) fn containers(engine: &Engine) -> Result<Vec<ContainerSummary>, Error> {
     let mut rows = Vec::new();
     for record in name::records(engine)? {
         let life = life(engine, &record.id)?;
-        if all || matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused) {
-            rows.push(summary(&engine.container(&record.id), record, &life));
-        }
+        rows.push(summary(&engine.container(&record.id), record, &life));
     }
-    rows.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
     Ok(rows)
 }
 
 fn summary(dir: &Path, record: Record, life: &Life) -> ContainerSummary {
     let seconds = |at: Nanos| at.div_euclid(1_000_000_000);
-    let up = matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused);
+    let up = life.status.is_up();
     let ports =
         if up { connection::read(dir).map(|joined| joined.ports).unwrap_or_default() } else { Vec::new() };
     let mounts = record.points.iter().filter(|point| point.kind != Kind::Tmpfs);
@@ -114,12 +124,18 @@ pub fn remove(engine: &Engine, container: &str, options: RemoveOptions) -> Resul
             return Err(Error::Running(container.to_owned()));
         }
         // Whoever holds the lock sees the end and lets go. Until it runs there may be nothing to kill yet.
+        let _ = write_stopped(&engine.container(&id));
         let _ = lifecycle::kill(&engine.states(), &id, nix::libc::SIGKILL, false);
+        if matches!(life(engine, &id).map(|life| life.status), Ok(ContainerStatus::Restarting(_))) {
+            stop::wake(engine, &id);
+        }
         if Instant::now() > deadline {
             return Err(Error::Invalid(format!(
                 "container {container} did not end within {PATIENCE:?} of SIGKILL"
             )));
         }
-        sleep(Duration::from_millis(5));
+        if !stop::released(engine, &id, Duration::from_millis(100)) {
+            sleep(Duration::from_millis(5));
+        }
     }
 }

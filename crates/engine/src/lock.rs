@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
@@ -21,7 +22,7 @@ use crate::{Engine, Error};
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
-    _held: File,
+    held: File,
 }
 
 impl Lock {
@@ -44,7 +45,7 @@ impl Lock {
                 Err(errno) => return Err(fail(errno.into())),
             }
             if file.metadata().map_err(fail)?.nlink() > 0 {
-                return Ok(Some(Self { path, _held: file }));
+                return Ok(Some(Self { path, held: file }));
             }
         }
     }
@@ -56,6 +57,32 @@ impl Lock {
         // What the kernel cannot tell counts as held.
         let asked = fcntl(&file, FcntlArg::F_GETLK(&mut lock));
         asked.is_err() || i32::from(lock.l_type) != libc::F_UNLCK
+    }
+
+    /// The process that holds the lock of container `id`; `None`: nobody does.
+    pub(crate) fn holder(engine: &Engine, id: &str) -> Option<OwnedFd> {
+        let pid = || {
+            let file = File::open(engine.locks().join(id)).ok()?;
+            let mut lock = whole_file();
+            fcntl(&file, FcntlArg::F_GETLK(&mut lock)).ok()?;
+            (i32::from(lock.l_type) != libc::F_UNLCK).then_some(lock.l_pid)
+        };
+        let first = pid()?;
+        let pidfd = sys::pidfd::open(first).ok()?;
+        // The number cannot have changed hands if it is the holder's still.
+        (pid()? == first).then_some(pidfd)
+    }
+
+    /// The lock that the program before this one took and left open under this number.
+    pub(crate) fn inherited(engine: &Engine, id: &str, number: i32) -> Result<Self, Error> {
+        let path = engine.locks().join(id);
+        let held = sys::process::inherited(number).map_err(Error::io(format!("take over lock {path:?}")))?;
+        Ok(Self { path, held: held.into() })
+    }
+
+    /// Its descriptor.
+    pub(crate) fn held(&self) -> BorrowedFd<'_> {
+        self.held.as_fd()
     }
 
     /// The work is done: the container is whole, or gone.

@@ -73,10 +73,32 @@ fn fill(
     for point in &record.points {
         volume::prepare(engine, &dir, Root(rootfs.as_fd()), point)?;
     }
+    if let Some(path) = &options.cidfile {
+        write_id(path, id)?;
+    }
     if options.init {
         place::write_new(&dir.join("init"), sys::init::ELF, 0o555)?;
     }
     Ok(rootfs)
+}
+
+/// `--cidfile`.
+fn write_id(path: &Path, id: &str) -> Result<(), Error> {
+    match place::write_new(path, id.as_bytes(), 0o644) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Error::Invalid(format!(
+                "the file {path:?} exists: maybe its container runs; remove it or take another --cidfile"
+            )))
+        }
+        result => result,
+    }
+}
+
+/// Takes back what [`make`] made, for a container that could not be started.
+pub(crate) fn unmake(engine: &Engine, record: &Record, store: &Store, lock: Lock) {
+    // The first error is the one to tell; what cannot be undone now is for the next command.
+    let _ = destroy(engine, &record.id, Some(record), true, store, lock);
+    let _ = record.options.cidfile.as_ref().map(|path| place::remove_file(path));
 }
 
 /// The writable half of the container's root.

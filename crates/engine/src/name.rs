@@ -32,6 +32,11 @@ pub(crate) fn claim(engine: &Engine, wanted: Option<&str>, id: &str) -> Result<S
             true => Ok(name.to_owned()),
             false => {
                 let by = owner(engine, name).unwrap_or_default();
+                if !by.is_empty() && !ids(engine)?.iter().any(|id| id.starts_with(&by)) {
+                    // A container whose removal, or renaming, was cut short.
+                    crate::place::remove_file(&engine.names().join(name))?;
+                    return claim(engine, wanted, id);
+                }
                 Err(Error::NameInUse { name: name.to_owned(), by: short(&by).to_owned() })
             }
         };

@@ -84,6 +84,83 @@ pub struct RunOptions {
     /// `--tls-verify`, as [`PullOptions::tls_verify`].
     #[serde(skip)]
     pub tls_verify: Option<bool>,
+    /// `--cidfile`: a new file that gets the container's ID.
+    #[serde(skip)]
+    pub cidfile: Option<PathBuf>,
+    /// `-d`: it was made to run in the background.
+    #[serde(default)]
+    pub detach: bool,
+    /// `-a`: which of the caller's streams are connected; empty is what `-i` says, and output.
+    #[serde(default)]
+    pub attach: Vec<StreamName>,
+    /// `--restart`.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// `--stop-signal`: a name or number; `None` is the image's, or SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// `--stop-timeout` in seconds, after which `stop` kills; below 0 never. `None` is 10.
+    #[serde(default)]
+    pub stop_timeout: Option<i64>,
+    /// `--log-driver` and `--log-opt`, for a detached one.
+    #[serde(default)]
+    pub log: LogOptions,
+}
+
+/// One of three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamName {
+    /// Standard input.
+    Stdin,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// When a detached container that has ended is started again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// When its exit code is not 0; at most so often, if that is not 0.
+    OnFailure(u32),
+    /// Always, until the user stops it.
+    Always,
+    /// As always; at boot it is not started if the user had stopped it.
+    UnlessStopped,
+}
+
+impl RestartPolicy {
+    /// docker's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::OnFailure(_) => "on-failure",
+            Self::Always => "always",
+            Self::UnlessStopped => "unless-stopped",
+        }
+    }
+}
+
+/// What becomes of a detached container's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogOptions {
+    /// It is kept (`json-file`, not `none`).
+    pub keep: bool,
+    /// Bytes after which the file is rotated; 0 is never.
+    pub max_size: u64,
+    /// How many files there are at most.
+    pub max_file: u32,
+}
+
+impl Default for LogOptions {
+    /// 10 MiB, three times: a container that talks a lot does not fill the disk.
+    fn default() -> Self {
+        Self { keep: true, max_size: 10 << 20, max_file: 3 }
+    }
 }
 
 /// What `pull` is asked for.
@@ -201,6 +278,13 @@ impl RunOptions {
             pull: PullPolicy::Missing,
             platform: None,
             tls_verify: None,
+            cidfile: None,
+            detach: false,
+            attach: Vec::new(),
+            restart: RestartPolicy::No,
+            stop_signal: None,
+            stop_timeout: None,
+            log: LogOptions::default(),
         }
     }
 }

@@ -6,6 +6,8 @@
 //!     record.json           what the container is; it exists from the moment this is renamed into place
 //!     started               when its command was started: nanoseconds since 1970, as text
 //!     exit.json             how and when it ended
+//!     made stopped restarts it is to stay; the user stopped it; how often its policy started it again
+//!     ID-json.log           what a detached one wrote
 //!     upper/ work/          the overlay's writable half
 //!     rootfs/               empty; where the container's own mount namespace has its root
 //!     hosts hostname resolv.conf init     bound into it
@@ -14,6 +16,7 @@
 //!   container-names/NAME    symbolic link to the beginning of the ID: making it is what claims the name
 //!   volumes/NAME/_data      contents of a volume; anonymous ones have 64 hex digits for a name
 //! RUNROOT/containers/ID/    the runtime's state of a running container
+//! RUNROOT/attach/ID/        of a detached one: socket, and its streams 0, 1 and 2 as FIFOs
 //! ```
 
 use std::fs::{self, Permissions};
@@ -57,9 +60,21 @@ impl Engine {
         self.runroot.join("containers")
     }
 
+    /// Where a detached container's streams and its monitor's socket are.
+    pub(crate) fn attach(&self, id: &str) -> PathBuf {
+        self.runroot.join("attach").join(id)
+    }
+
     /// Makes the directories that the engine puts things into.
     pub(crate) fn make_places(&self) -> Result<(), Error> {
-        for dir in [self.containers(), self.locks(), self.names(), self.volumes(), self.states()] {
+        for dir in [
+            self.containers(),
+            self.locks(),
+            self.names(),
+            self.volumes(),
+            self.states(),
+            self.runroot.join("attach"),
+        ] {
             make_dir_all(&dir)?;
         }
         Ok(())

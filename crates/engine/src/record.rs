@@ -46,12 +46,18 @@ pub(crate) struct Exit {
     /// What went wrong, if it did not end by itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) error: String,
+    /// It is going to be started again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) restarting: bool,
 }
 
 /// Name of the file that holds a [`Record`].
 pub(crate) const RECORD: &str = "record.json";
 const EXIT: &str = "exit.json";
 const STARTED: &str = "started";
+const MADE: &str = "made";
+const STOPPED: &str = "stopped";
+const RESTARTS: &str = "restarts";
 
 impl Record {
     /// The whole command line.
@@ -77,6 +83,49 @@ impl Exit {
 
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, Error> {
         read(&dir.join(EXIT))
+    }
+
+    /// It runs again.
+    pub(crate) fn forget(dir: &Path) -> Result<(), Error> {
+        crate::place::remove_file(&dir.join(EXIT))
+    }
+}
+
+/// Notes that a container stays that has never been started.
+pub(crate) fn write_made(dir: &Path) -> Result<(), Error> {
+    crate::place::write_new(&dir.join(MADE), b"", 0o600)
+}
+
+/// Whether the container stays when who works on it is killed: it was made for later, or it has run.
+pub(crate) fn stays(dir: &Path) -> bool {
+    dir.join(STARTED).exists() || dir.join(MADE).exists()
+}
+
+/// Notes that the user wants the container stopped: no restart policy shall start it again.
+pub(crate) fn write_stopped(dir: &Path) -> Result<(), Error> {
+    crate::place::write_anew(&dir.join(STOPPED), b"", 0o600)
+}
+
+/// The user wants it to run.
+pub(crate) fn unwrite_stopped(dir: &Path) -> Result<(), Error> {
+    crate::place::remove_file(&dir.join(STOPPED))
+}
+
+/// Whether the user wants it stopped.
+pub(crate) fn is_stopped(dir: &Path) -> bool {
+    dir.join(STOPPED).exists()
+}
+
+/// How often its policy has started it again since the user started it.
+pub(crate) fn read_restarts(dir: &Path) -> u32 {
+    fs::read_to_string(dir.join(RESTARTS)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Notes how often its policy has started it again.
+pub(crate) fn write_restarts(dir: &Path, count: u32) -> Result<(), Error> {
+    match count {
+        0 => crate::place::remove_file(&dir.join(RESTARTS)),
+        _ => crate::place::write_anew(&dir.join(RESTARTS), count.to_string().as_bytes(), 0o600),
     }
 }
 

@@ -12,7 +12,7 @@ use sys::wait::Ended;
 
 use crate::attach::{self, Attached};
 use crate::leftover::{destroy, end_runtime, enter};
-use crate::make::{Made, make};
+use crate::make::{Made, make, unmake};
 use crate::options::RunOptions;
 use crate::record::{Exit, Record};
 use crate::signals::Signals;
@@ -52,8 +52,7 @@ pub fn run(
     let (running, streams) = match started {
         Ok(started) => started,
         Err(error) => {
-            // The first error is the one to tell; what cannot be undone now is for the next command.
-            let _ = destroy(engine, &record.id, Some(&record), true, &store, lock);
+            unmake(engine, &record, &store, lock);
             return Err(error);
         }
     };
@@ -73,6 +72,7 @@ pub fn run(
             code: status.code,
             oom_killed: status.oom_killed,
             error: String::new(),
+            restarting: false,
         }
         .write(&dir)?;
         ended?;
@@ -97,7 +97,7 @@ fn attached(
     let options = &record.options;
     let (stdio, streams) = match options.tty {
         true => (Stdio::default(), Attached::default()),
-        false => attach::streams(options.interactive)?,
+        false => attach::streams(options)?,
     };
     let size = if options.tty { attach::terminal_size() } else { None };
     // Whatever kills rcr takes the container with it.
@@ -125,9 +125,15 @@ fn see_through(running: &Running, mut streams: Attached, signals: &Signals) -> R
         // It has ended already if this fails.
         let _ = sys::pidfd::signal(pidfd, libc::SIGKILL);
     }
-    let code = match sys::wait::wait(pidfd).map_err(Error::io("wait for the container"))? {
+    let ended = sys::wait::wait(pidfd).map_err(Error::io("wait for the container"))?;
+    served.map(|()| code(ended))
+}
+
+/// The exit code: 128+N for signal N.
+pub(crate) fn code(ended: Ended) -> u8 {
+    let code = match ended {
         Ended::Exited(code) => code,
         Ended::Killed(signal) => 128 + signal,
     };
-    served.map(|()| u8::try_from(code).unwrap_or(u8::MAX))
+    u8::try_from(code).unwrap_or(u8::MAX)
 }

@@ -35,7 +35,7 @@ pub(crate) struct Given {
 pub(crate) struct Running {
     pub(crate) created: Created,
     /// Holds the host's ports.
-    pub(crate) _connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 /// Starts the command of a container that does not run, whose lock the caller holds. On error nothing runs, and the
@@ -99,7 +99,13 @@ fn bring_up(
     })
     .map_err(|source| start_error(record, source))?;
     write_started(dir, time::now())?;
-    Ok(Running { created, _connection: connection })
+    Ok(Running { created, connection })
+}
+
+/// Refuses what [`start`] would refuse of the record's options.
+pub(crate) fn check(record: &Record, dir: &Path, image: &Image) -> Result<(), Error> {
+    let nobody = user::resolve("0:0", b"", b"").map_err(Error::Invalid)?;
+    describe(record, dir, image, &nobody, &Connection::default()).map(drop)
 }
 
 fn describe(

@@ -48,7 +48,7 @@ pub fn fsck(engine: &Engine) -> Result<Vec<Finding>, Error> {
 pub fn prune(engine: &Engine, options: PruneOptions) -> Result<Pruned, Error> {
     let mut pruned = Pruned::default();
     for container in ps(engine, true)? {
-        if matches!(container.status, ContainerStatus::Running | ContainerStatus::Paused) {
+        if container.status.is_up() || matches!(container.status, ContainerStatus::Restarting(_)) {
             continue;
         }
         match remove(engine, &container.id, RemoveOptions { force: false, volumes: options.volumes }) {

@@ -26,6 +26,23 @@ use crate::Error;
 /// Tells the second run that it is one: set to its process id, which execve keeps, so that no other process can
 /// mistake it for its own.
 pub(crate) const MARK: &str = "RCR_SEALED";
+/// Tells the second run where its file is, which it cannot find out itself.
+const PROGRAM: &str = "RCR_PROGRAM";
+
+fn is_sealed() -> bool {
+    env::var_os(MARK).is_some_and(|pid| pid == OsStr::new(&std::process::id().to_string()))
+}
+
+/// Where this program's file is.
+///
+/// # Errors
+/// /proc is not there.
+pub fn program() -> io::Result<PathBuf> {
+    match env::var_os(PROGRAM).filter(|_| is_sealed()) {
+        Some(path) => Ok(path.into()),
+        None => env::current_exe(),
+    }
+}
 
 /// Makes sure that this process's program file is safe from containers. To be called first of all by a program that
 /// is going to create containers or join them, because it begins anew here: it does not return the first time.
@@ -33,7 +50,7 @@ pub(crate) const MARK: &str = "RCR_SEALED";
 /// # Errors
 /// The file can neither be overlaid nor copied.
 pub fn seal() -> Result<(), Error> {
-    if env::var_os(MARK).is_some_and(|pid| pid == OsStr::new(&std::process::id().to_string())) {
+    if is_sealed() {
         // The kernel named the process after a descriptor.
         if let Some(name) = env::args_os().next().as_deref().map(Path::new).and_then(Path::file_name)
             && let Ok(name) = CString::new(name.as_bytes())
@@ -49,7 +66,7 @@ pub fn seal() -> Result<(), Error> {
         return Ok(());
     }
     let file = overlaid(&path).or_else(|_| copied()).map_err(fail)?;
-    Err(fail(run(&file)))
+    Err(fail(run(&file, &path)))
 }
 
 /// A container of an unprivileged user has that user's rights at most, also as root of its user namespace.
@@ -108,14 +125,15 @@ fn copied() -> io::Result<OwnedFd> {
 }
 
 /// Runs this program once more, from `file`. Returns only the error.
-fn run(file: &OwnedFd) -> io::Error {
+fn run(file: &OwnedFd, path: &Path) -> io::Error {
     let mark = format!("{MARK}={}", std::process::id());
     let args: Vec<CString> = env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
     let mut vars: Vec<CString> = env::vars_os()
-        .filter(|(name, _)| name != MARK)
+        .filter(|(name, _)| name != MARK && name != PROGRAM)
         .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
         .collect();
     vars.extend(CString::new(mark));
+    vars.extend(CString::new([PROGRAM.as_bytes(), b"=", path.as_os_str().as_bytes()].concat()));
     match execveat(file, c"", &args, &vars, AtFlags::AT_EMPTY_PATH) {
         Ok(never) => match never {},
         Err(e) => e.into(),

@@ -23,6 +23,30 @@ pub fn getfd(pidfd: BorrowedFd, number: i32) -> io::Result<OwnedFd> {
     crate::owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
 }
 
+/// PIDFD_GET_INFO (since Linux 6.15 with PIDFD_INFO_EXIT): how a process ended that has been reaped, by whomever. `None`:
+/// it has not. ENOTTY or EINVAL on older kernels.
+pub fn end(pidfd: BorrowedFd) -> io::Result<Option<crate::wait::Ended>> {
+    /// `struct pidfd_info` as of its first version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    const EXIT: u64 = 1 << 3;
+    /// `_IOWR(0xFF, 11, struct pidfd_info)`
+    const GET_INFO: u64 = 3 << 30 | (size_of::<Info>() as u64) << 16 | 0xff << 8 | 11;
+    let mut info = Info { mask: EXIT, ..Info::default() };
+    // SAFETY: the kernel writes at most as many bytes as the number of the call says, which is the size of `info`.
+    crate::check(unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO as _, &raw mut info) }.into())?;
+    let (signal, code) = (info.exit_code & 0x7f, info.exit_code >> 8 & 0xff);
+    let ended =
+        if signal == 0 { crate::wait::Ended::Exited(code) } else { crate::wait::Ended::Killed(signal) };
+    Ok((info.mask & EXIT != 0).then_some(ended))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;

@@ -396,3 +396,16 @@ pub fn standard_streams() -> [std::os::fd::BorrowedFd<'static>; 3] {
     // SAFETY: Rust's runtime opens what it finds closed of the three when a program starts, and nothing closes them.
     unsafe { [BorrowedFd::borrow_raw(0), BorrowedFd::borrow_raw(1), BorrowedFd::borrow_raw(2)] }
 }
+
+/// Takes over a descriptor by its number, and closes it on execve(2): one that the program before this one left open for
+/// it (or that a call of nix's returned bare). To be called once for each number, and for no other's descriptor.
+pub fn inherited(number: std::os::fd::RawFd) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd;
+    if number <= 2 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: three integers; it fails with EBADF if nothing is open under that number.
+    crate::check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }.into())?;
+    // SAFETY: it is open, and by this function's contract nothing else in this process owns it.
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(number) })
+}

@@ -31,6 +31,16 @@ pub fn wait(pidfd: BorrowedFd) -> io::Result<Ended> {
     }
 }
 
+/// How the child of `pidfd` has ended, without reaping it; `None`: it has not.
+pub fn peek(pidfd: BorrowedFd) -> io::Result<Option<Ended>> {
+    #[allow(clippy::cast_sign_loss)] // descriptors are not negative
+    let number = pidfd.as_raw_fd() as libc::id_t;
+    match waitid(libc::P_PIDFD, number, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)? {
+        (0, _) => Ok(None),
+        (_, ended) => Ok(Some(ended)),
+    }
+}
+
 /// Reaps one child that has ended, whichever it is: its process id and its end; `None` when none has.
 pub fn reap_any() -> io::Result<Option<(i32, Ended)>> {
     match waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG) {

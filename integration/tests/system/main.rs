@@ -11,12 +11,14 @@ mod container_fields;
 mod containers;
 mod crash;
 mod demo;
+mod detached;
 mod events;
 mod foreground;
 mod hostile_images;
 mod joining;
 mod lifecycle;
 mod limits;
+mod logs;
 mod merged_root;
 mod mount_fields;
 mod mounts;
@@ -27,6 +29,7 @@ mod process_fields;
 mod processes;
 mod reach;
 mod resources;
+mod restart;
 mod rootless;
 mod run;
 mod stress;
@@ -43,6 +46,9 @@ fn main() {
         joining::CASES,
         reach::CASES,
         containers::CASES,
+        detached::CASES,
+        logs::CASES,
+        restart::CASES,
         bad_input::CASES,
         bundle::CASES,
         lifecycle::CASES,

@@ -241,14 +241,14 @@ fn docker_and_podman_beside_it_go_on() {
             "-p",
             "9001:80",
             "--name",
-            "d",
+            "dock",
             "box",
             "sh",
             "-c",
             &script("docker"),
         ]));
         let run =
-            ["run", "-d", "-p", "9002:80", "--name", "p", "localhost/box", "sh", "-c", &script("podman")];
+            ["run", "-d", "-p", "9002:80", "--name", "pod", "localhost/box", "sh", "-c", &script("podman")];
         ok(podman.command().args(run).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
         let rules = || {
             let all = ok(&mut Command::new("iptables-save"));
@@ -263,25 +263,29 @@ fn docker_and_podman_beside_it_go_on() {
         let outside = Outside::new();
         mirror(outside.run(|| TcpListener::bind("192.0.2.2:7").expect("a port")));
         let host = Host { world, image };
-        let (ours, _) = host.server("r", &["-p", "9003:80"], &answers("rcr", 80));
+        let (ours, _) = host.server("ours", &["-p", "9003:80"], &answers("rcr", 80));
         for (port, says) in [(9001, "docker"), (9002, "podman"), (9003, "rcr")] {
             assert_eq!(outside.run(|| talk(&format!("192.0.2.1:{port}"))), says, "from outside");
             assert_eq!(talk(&format!("127.0.0.1:{port}")), says, "from loopback");
-            assert_eq!(host.within("r", || talk(&format!("192.0.2.1:{port}"))), says, "from our container");
+            assert_eq!(
+                host.within("ours", || talk(&format!("192.0.2.1:{port}"))),
+                says,
+                "from our container"
+            );
         }
         let call = ["sh", "-c", "echo hello | nc -w 5 192.0.2.2 7"];
         assert_eq!(ok(&mut host.run(&[], &call)), "192.0.2.1");
-        assert_eq!(ok(docker.command().args(["exec", "d"]).args(call)), "192.0.2.1");
-        assert_eq!(ok(podman.command().args(["exec", "p"]).args(call).stdin(Stdio::null())), "192.0.2.1");
+        assert_eq!(ok(docker.command().args(["exec", "dock"]).args(call)), "192.0.2.1");
+        assert_eq!(ok(podman.command().args(["exec", "pod"]).args(call).stdin(Stdio::null())), "192.0.2.1");
         let visit = ["sh", "-c", "echo hello | nc -w 5 192.0.2.1 9003"];
-        assert_eq!(ok(docker.command().args(["exec", "d"]).args(visit)), "rcr");
-        host.end("r", ours);
+        assert_eq!(ok(docker.command().args(["exec", "dock"]).args(visit)), "rcr");
+        host.end("ours", ours);
         ok(&mut host.rcr(&["network", "prune", "-f"]));
         assert_eq!(rules(), before, "their rules are as they were");
         until("the cables are gone", || {
             !say(Command::new("ip").args(["-o", "link"])).out.lines().any(|line| line.contains(": rcr"))
         });
-        podman.remove("p");
+        podman.remove("pod");
     };
     std::thread::scope(|scope| {
         scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

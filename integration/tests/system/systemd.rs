@@ -25,6 +25,7 @@ const USER_BUS: harness::host::Need = FileNeed("/usr/lib/systemd/user/dbus.socke
 pub(crate) const CASES: &[Case] = cases!("systemd":
     without_systemd_the_driver_says_so [Root, BUSYBOX],
     limits_are_systemds_and_the_files [Root, BUSYBOX, Systemd, PureCgroup2],
+    what_systemd_has_no_words_for_is_in_the_files [Root, BUSYBOX, Systemd, PureCgroup2],
     unified_files_are_properties_too [Root, BUSYBOX, Systemd, PureCgroup2],
     updates_reach_both_or_neither [Root, BUSYBOX, Systemd, PureCgroup2],
     devices_survive_a_daemon_reload [Root, BUSYBOX, Systemd, FileNeed("/dev/fuse")],
@@ -230,6 +231,13 @@ fn limits_are_systemds_and_the_files() {
     until("the end of the unit", || is_forgotten(unit));
     drop(stage);
     assert_none_since(&before);
+}
+
+fn what_systemd_has_no_words_for_is_in_the_files() {
+    let stage = Stage::running(|config, _| {
+        config["linux"]["resources"]["cpu"] = json!({ "period": 1_000_000 });
+    });
+    assert_eq!(stage.file("cpu.max"), "max 1000000");
 }
 
 fn unified_files_are_properties_too() {

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, ValueEnum};
-use engine::{Hostname, Platform, PullPolicy, RunOptions, Tmpfs, Ulimit, Volume};
+use engine::{Hostname, Platform, PullPolicy, RestartPolicy, RunOptions, StreamName, Tmpfs, Ulimit, Volume};
 
 use crate::commands::network_flags::NetworkFlags;
 use crate::error::Error;
-use crate::value::{cpus, env, label, size, tmpfs, ulimit, volume, workdir};
+use crate::value::{cpus, env, label, log, restart, signal, size, stream, tmpfs, ulimit, volume, workdir};
 
 /// All of them, the image and its command included.
 #[derive(Debug, clap::Args)]
@@ -53,6 +53,27 @@ pub(crate) struct ContainerFlags {
     read_only: bool,
     #[command(flatten)]
     network: NetworkFlags,
+    /// Connect only these streams in the foreground: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM", value_parser = stream::parse)]
+    attach: Vec<StreamName>,
+    /// Start it again when it ends: no, on-failure[:N], always, unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no", hide_default_value = true, value_parser = restart::parse)]
+    restart: RestartPolicy,
+    /// Signal that stop sends [default: the image's, or TERM]
+    #[arg(long, value_name = "SIGNAL", value_parser = signal::parse_name)]
+    stop_signal: Option<String>,
+    /// Seconds after which stop kills; -1 for never [default: 10]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+    /// What becomes of a background container's output: json-file or none
+    #[arg(long, value_name = "DRIVER", default_value = "json-file", hide_default_value = true, action = ArgAction::Set, value_parser = log::parse_driver)]
+    log_driver: bool,
+    /// max-size=BYTES (default 10m; -1 for no rotation) or max-file=NUMBER (default 3)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = log::parse_option)]
+    log_opt: Vec<log::Setting>,
+    /// Write the container's ID to this file, which must be new
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
     /// Add a capability, or ALL
     #[arg(long, value_name = "CAP")]
     cap_add: Vec<String>,
@@ -128,7 +149,18 @@ impl ContainerFlags {
         variables.extend(self.env);
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
+        if self.rm && self.restart != RestartPolicy::No {
+            let why = "conflicting options: what --rm removes, --restart cannot start again; leave out one";
+            return Err(Error::Usage(why.to_owned()));
+        }
         let mut options = RunOptions {
+            detach: false,
+            attach: self.attach,
+            restart: self.restart,
+            stop_signal: self.stop_signal,
+            stop_timeout: self.stop_timeout,
+            log: log::options(self.log_driver, &self.log_opt),
+            cidfile: self.cidfile,
             image,
             command: words.collect(),
             name: self.name,

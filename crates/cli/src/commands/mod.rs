@@ -1,10 +1,14 @@
 //! One file a subcommand: its flags, and what it does with the engine.
 
+pub(crate) mod attach;
 pub(crate) mod bundle;
 pub(crate) mod container_flags;
+pub(crate) mod create;
+pub(crate) mod ended;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod logs;
 pub(crate) mod network;
 pub(crate) mod network_flags;
 pub(crate) mod port;
@@ -13,6 +17,9 @@ pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod signal;
+pub(crate) mod start;
+pub(crate) mod stop;
 pub(crate) mod system;
 pub(crate) mod version;
 
@@ -30,6 +37,18 @@ use crate::error::Error;
 pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
     match command {
         Command::Run(run) => return run.execute(engine),
+        Command::Start(start) => return start.execute(engine),
+        Command::Attach(attach) => return attach.execute(engine),
+        Command::Create(create) => create.execute(engine),
+        Command::Stop(stop) => stop.execute(engine),
+        Command::Restart(restart) => restart.execute(engine),
+        Command::Kill(kill) => kill.execute(engine),
+        Command::Pause(pause) => pause.execute(engine),
+        Command::Unpause(unpause) => unpause.execute(engine),
+        Command::Wait(wait) => wait.execute(engine),
+        Command::Rename(rename) => rename.execute(engine),
+        Command::Logs(logs) => logs.execute(engine),
+        Command::ContainerEnded(ended) => ended.execute(engine),
         Command::Pull(pull) => pull.execute(engine),
         Command::Images(images) => images.execute(engine),
         Command::Rmi(rmi) => rmi.execute(engine),
@@ -44,6 +63,19 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::Version(version) => version.execute(),
     }
     .map(|()| 0)
+}
+
+/// Does something to each, and prints what was typed, as docker, so that it can be piped on. The errors of some are told
+/// after the others.
+fn each(names: &[String], work: impl Fn(&str) -> Result<(), engine::Error>) -> Result<(), Error> {
+    let mut errors = Vec::new();
+    for name in names {
+        match work(name) {
+            Ok(()) => say(&format!("{name}\n"))?,
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Error::Several(errors)) }
 }
 
 /// Writes to standard output, all of it.

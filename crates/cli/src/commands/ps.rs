@@ -53,7 +53,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("Pid", "PID"),
 ];
 
-const STATES: [&str; 4] = ["created", "running", "paused", "exited"];
+const STATES: [&str; 5] = ["created", "running", "paused", "restarting", "exited"];
 
 fn parse_filter(text: &str) -> Result<Filter, String> {
     let keys =
@@ -76,7 +76,11 @@ impl Ps {
         let mut containers = engine::ps(engine, true)?;
         let bounds = Bounds::find(&self.filter, &containers)?;
         containers.retain(|container| {
-            let shown = self.all || last.is_some() || by_state || is_up(container.status);
+            let shown = self.all
+                || last.is_some()
+                || by_state
+                || container.status.is_up()
+                || matches!(container.status, ContainerStatus::Restarting(_));
             shown && filter::pass(&self.filter, |key, value| holds(container, key, value, &bounds))
         });
         containers.truncate(last.unwrap_or(usize::MAX));
@@ -91,21 +95,8 @@ impl Ps {
     }
 }
 
-fn is_up(status: ContainerStatus) -> bool {
-    matches!(status, ContainerStatus::Running | ContainerStatus::Paused)
-}
-
 fn shown_id(id: &str, full: bool) -> &str {
     if full { id } else { id.get(..12).unwrap_or(id) }
-}
-
-fn state(status: ContainerStatus) -> &'static str {
-    match status {
-        ContainerStatus::Created => "created",
-        ContainerStatus::Running => "running",
-        ContainerStatus::Paused => "paused",
-        ContainerStatus::Exited(_) => "exited",
-    }
 }
 
 /// `Up 3 minutes`, `Exited (0) 2 hours ago`.
@@ -115,6 +106,9 @@ fn status(container: &ContainerSummary, now: i64) -> String {
         ContainerStatus::Created => "Created".to_owned(),
         ContainerStatus::Running => format!("Up {}", up()),
         ContainerStatus::Paused => format!("Up {} (Paused)", up()),
+        ContainerStatus::Restarting(code) => {
+            format!("Restarting ({code}) {}", human::ago(container.finished, now))
+        }
         ContainerStatus::Exited(code) => format!("Exited ({code}) {}", human::ago(container.finished, now)),
     }
 }
@@ -148,7 +142,7 @@ fn holds(container: &ContainerSummary, key: &str, value: &str, bounds: &Bounds) 
     match key {
         "id" => container.id.starts_with(value),
         "name" => filter::has_name(&container.name, value),
-        "status" => state(container.status) == value,
+        "status" => container.status.word() == value,
         "exited" => matches!(container.status, ContainerStatus::Exited(code) if code.to_string() == value),
         "ancestor" => {
             let same = |name: &str| name.parse::<engine::Reference>().ok();
@@ -180,7 +174,7 @@ fn fields(container: &ContainerSummary, now: i64, full: bool) -> Map<String, Val
         "Command": command,
         "CreatedAt": calendar::timestamp(container.created),
         "RunningFor": human::ago(Some(container.created), now),
-        "State": state(container.status),
+        "State": container.status.word(),
         "Status": status(container, now),
         "Ports": container.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         "Names": container.name,

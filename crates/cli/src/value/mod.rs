@@ -2,9 +2,15 @@
 
 pub(crate) mod cpus;
 pub(crate) mod env;
+pub(crate) mod keys;
 pub(crate) mod label;
+pub(crate) mod log;
 pub(crate) mod mac;
+pub(crate) mod moment;
+pub(crate) mod restart;
+pub(crate) mod signal;
 pub(crate) mod size;
+pub(crate) mod stream;
 pub(crate) mod tmpfs;
 pub(crate) mod ulimit;
 pub(crate) mod volume;

@@ -25,7 +25,7 @@ mod pause;
 mod plan;
 mod ps;
 mod restore;
-mod signal;
+pub mod signal;
 mod spec;
 mod start;
 mod state;

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 
 /// The number for a signal given as number or name, in any case, with or without `SIG`; `RTMIN`, `RTMIN+3`,
 /// `RTMAX-1` too.
-pub(crate) fn number(name: &str) -> Option<i32> {
+pub fn number(name: &str) -> Option<i32> {
     if let Ok(number) = name.parse() {
         return Some(number);
     }

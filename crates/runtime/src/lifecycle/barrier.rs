@@ -135,6 +135,9 @@ impl<'a> Barriers<'a> {
                 // processes of all its units up there.
                 self.cgroup()?.join(Pid::from_raw(pid), true)?;
             }
+            // With the rules systemd writes all its files again, in its own words: a period without a quota is lost.
+            let resources = self.resources().map(systemd::rounded);
+            resources.as_ref().map_or(Ok(()), |resources| self.cgroup()?.limit(resources))?;
         }
         self.cgroup()?.set_devices(&self.design.rules)
     }

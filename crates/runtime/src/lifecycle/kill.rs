@@ -21,6 +21,14 @@ pub fn kill(root: &Path, id: &str, signal: i32, all: bool) -> Result<(), Error> 
     }
 }
 
+/// A pidfd of a container's first process.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`]; [`ErrorKind::State`] when it has ended.
+pub fn init(root: &Path, id: &str) -> Result<OwnedFd, Error> {
+    open_init(&Record::read(&Directory::open(root, id)?)?)
+}
+
 /// What [`kill`] does, for a container that was read already.
 pub(crate) fn signal_container(record: &Record, signal: i32) -> Result<(), Error> {
     if signal == nix::libc::SIGKILL && !record.own_pid_namespace {

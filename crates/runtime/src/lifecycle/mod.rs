@@ -36,7 +36,7 @@ pub use create::{create, run};
 pub use delete::delete;
 pub use events::{Event, events, stats};
 pub use exec::{exec, process};
-pub use kill::kill;
+pub use kill::{init, kill};
 pub use list::{Listed, list, state};
 pub use notify::Notify;
 pub use pause::{pause, processes, resume};
