@@ -10,6 +10,7 @@ pub mod host;
 pub mod image;
 pub mod leaks;
 pub mod registry;
+pub mod running;
 pub mod stage;
 pub mod tree;
 pub mod world;

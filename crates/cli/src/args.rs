@@ -3,15 +3,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use engine::Engine;
 use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    attach, bundle, create, ended, images, info, inspect, logs, network, port, ps, pull, rm, rmi, run,
-    signal, start, stop, system, version,
+    attach, bundle, complete, completion, create, ended, exec, images, info, inspect, logs, man, network,
+    port, ps, pull, rm, rmi, run, signal, start, stats, stop, system, top, version,
 };
+use crate::group;
 use crate::usage::Refusal;
 
 /// All of it.
@@ -47,6 +48,7 @@ pub(crate) struct Globals {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::Run>),
+    Exec(exec::Exec),
     Create(Box<create::Create>),
     Start(start::Start),
     Stop(stop::Stop),
@@ -68,10 +70,19 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Network(network::Command),
     Port(port::Port),
+    Top(top::Top),
+    Stats(stats::Stats),
     #[command(subcommand)]
     System(system::System),
     Info(info::Info),
     Version(version::Version),
+    Completion(completion::Completion),
+    Man(man::Man),
+    #[command(name = complete::NAME, hide = true)]
+    Complete(complete::Complete),
+    /// Hold the terminal of a detached process
+    #[command(name = engine::HOLD_TERMINAL, hide = true)]
+    HoldTerminal,
     ContainerEnded(ended::Ended),
 }
 
@@ -86,6 +97,17 @@ impl Globals {
         let (root, runroot) = default_dirs(geteuid().is_root(), |name| std::env::var_os(name));
         Engine { root: self.root.clone().unwrap_or(root), runroot: self.runroot.clone().unwrap_or(runroot) }
     }
+}
+
+/// The engine that a command line which is still being typed is about.
+pub(crate) fn engine_of(words: &[String]) -> Engine {
+    let value = |flag: &str| {
+        let at = words.iter().rposition(|word| word == flag || word.starts_with(&format!("{flag}=")))?;
+        let value = words[at].split_once('=').map(|(_, value)| value.to_owned());
+        value.or_else(|| words.get(at + 1).cloned()).map(PathBuf::from)
+    };
+    let (root, runroot) = default_dirs(geteuid().is_root(), |name| std::env::var_os(name));
+    Engine { root: value("--root").unwrap_or(root), runroot: value("--runroot").unwrap_or(runroot) }
 }
 
 /// Where root and other users keep images and state (XDG Base Directory Specification; a variable that is no
@@ -107,20 +129,33 @@ fn default_dirs(is_root: bool, var: impl Fn(&str) -> Option<OsString>) -> (PathB
 /// What to tell the user instead of doing something: what is wrong, or the help asked for.
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, Refusal> {
     let words: Vec<OsString> = words.collect();
-    let mut command = Args::command();
+    let mut command = tree();
     if words.iter().any(gives_a_boolean) {
         command = with_boolean_values(command);
     }
     command
         .try_get_matches_from_mut(&words)
-        .and_then(|mut matches| Args::from_arg_matches_mut(&mut matches))
+        .and_then(read)
         .map_err(|error| Refusal::new(error, at_fault(&words)))
+}
+
+/// Every command there is, those of docker's groups (`rcr container ls`) too.
+pub(crate) fn tree() -> clap::Command {
+    group::add(Args::command())
+}
+
+fn read(mut matches: ArgMatches) -> Result<Args, clap::Error> {
+    let Some(mut of_group) = group::take(&mut matches) else {
+        return Args::from_arg_matches_mut(&mut matches);
+    };
+    let globals = Globals::from_arg_matches_mut(&mut matches)?;
+    Ok(Args { globals, command: Command::from_arg_matches_mut(&mut of_group)? })
 }
 
 /// The command that a wrong command line is for: `rcr`, `rcr run`, `rcr system prune`.
 fn at_fault(words: &[OsString]) -> String {
     let mut name = "rcr".to_owned();
-    let matches = Args::command().ignore_errors(true).try_get_matches_from(words).ok();
+    let matches = tree().ignore_errors(true).try_get_matches_from(words).ok();
     let mut rest = matches.as_ref();
     while let Some((command, matches)) = rest.and_then(clap::ArgMatches::subcommand) {
         name = format!("{name} {command}");
@@ -159,8 +194,33 @@ mod tests {
 
     #[test]
     fn the_tree_is_sound() {
-        Args::command().debug_assert();
-        with_boolean_values(Args::command()).debug_assert();
+        tree().debug_assert();
+        with_boolean_values(tree()).debug_assert();
+    }
+
+    #[test]
+    fn groups_lead_to_the_same_commands() {
+        let parsed = |line: &str| {
+            let words = line.split(' ').map(OsString::from);
+            parse(words).map(|args| format!("{args:?}")).map_err(|refusal| refusal.to_string())
+        };
+        for (long, short) in [
+            ("rcr container ls -a", "rcr ps -a"),
+            ("rcr container ps --root /r -q", "rcr ps --root /r -q"),
+            ("rcr --root /r container list", "rcr --root /r ps"),
+            ("rcr container run --rm -t=false box sh -c x", "rcr run --rm -t=false box sh -c x"),
+            ("rcr container rm -f a b", "rcr rm -f a b"),
+            ("rcr container exec -it a sh", "rcr exec -it a sh"),
+            ("rcr container inspect a", "rcr inspect --type container a"),
+            ("rcr image ls -q", "rcr images -q"),
+            ("rcr image rm a", "rcr rmi a"),
+            ("rcr image pull a", "rcr pull a"),
+            ("rcr image inspect a", "rcr inspect --type image a"),
+        ] {
+            assert_eq!(parsed(long).unwrap(), parsed(short).unwrap(), "{long}");
+        }
+        assert!(parsed("rcr container rnu x").unwrap_err().contains("'run'"));
+        assert!(parsed("rcr container run --nmae x y").unwrap_err().contains("rcr container run --help"));
     }
 
     #[test]
@@ -174,5 +234,38 @@ mod tests {
         assert_eq!(dirs(false, set), ("/d/rcr".into(), "/r/rcr".into()));
         let relative = &[("HOME", "/h"), ("XDG_DATA_HOME", "d"), ("XDG_RUNTIME_DIR", "/r")];
         assert_eq!(dirs(false, relative).0, PathBuf::from("/h/.local/share/rcr"));
+    }
+
+    /// The words of a line of the examples: quotes hold together, `$(…)` is a word, a remark begins after two spaces.
+    fn words(line: &str) -> Vec<OsString> {
+        let (mut all, mut word, mut quote, mut spaces) = (Vec::new(), String::new(), None, 0);
+        for c in line.trim().chars().chain([' ']) {
+            match (quote, c) {
+                (Some('('), ')') | (Some('\''), '\'') | (Some('"'), '"') => quote = None,
+                (None, '\'' | '"' | '(') => quote = Some(c),
+                (None, ' ') if word.is_empty() => spaces += 1,
+                (None, ' ') => all.push(std::mem::take(&mut word)),
+                _ if spaces > 0 => break,
+                _ => word.push(c),
+            }
+        }
+        all.into_iter().take_while(|word| word != "|" && !word.starts_with('>')).map(OsString::from).collect()
+    }
+
+    fn check_examples(command: &clap::Command, count: &mut usize) {
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in text.lines().filter(|line| line.trim_start().starts_with("rcr ")) {
+            let words = words(&line.replace("$PWD", "/srv"));
+            parse(words.clone().into_iter()).unwrap_or_else(|refusal| panic!("{line}: {words:?}: {refusal}"));
+            *count += 1;
+        }
+        command.get_subcommands().for_each(|sub| check_examples(sub, count));
+    }
+
+    #[test]
+    fn examples_of_the_help_are_command_lines() {
+        let mut count = 0;
+        check_examples(&Args::command(), &mut count);
+        assert!(count > 25, "{count}");
     }
 }

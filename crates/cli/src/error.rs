@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use engine::in_full;
+use engine::{Engine, in_full};
 
+use crate::hint;
 use crate::print::safe;
 
 /// Why a command failed.
@@ -13,12 +14,23 @@ pub(crate) enum Error {
     /// The engine's answer.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// The engine's answer to `exec`, whose exit codes are its own.
+    #[error(transparent)]
+    Exec(engine::Error),
     /// A flag's value that only shows to be wrong in use, for instance a field that `--format` names.
     #[error("{0}")]
     Usage(String),
     /// An `--env-file` that cannot be read.
     #[error("read --env-file {path:?}")]
     EnvFile {
+        /// The file.
+        path: PathBuf,
+        /// Its errno.
+        source: io::Error,
+    },
+    /// A file that was asked for cannot be written.
+    #[error("write {path:?}")]
+    WriteFile {
         /// The file.
         path: PathBuf,
         /// Its errno.
@@ -39,11 +51,13 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Prints it on standard error, one line an error, as `rcr: ERROR: CAUSE: CAUSE`.
-    pub(crate) fn tell(&self) {
+    /// Prints it on standard error, one line an error, as `rcr: ERROR: CAUSE: CAUSE; WHAT TO DO`.
+    pub(crate) fn tell(&self, engine: &Engine) {
+        let with_hint = |error: &engine::Error| in_full(error) + &hint::next(engine, error);
         let lines: Vec<String> = match self {
             Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => return,
-            Self::Several(errors) => errors.iter().map(|e| in_full(e)).collect(),
+            Self::Several(errors) => errors.iter().map(with_hint).collect(),
+            Self::Engine(error) | Self::Exec(error) => vec![with_hint(error)],
             other => vec![in_full(other)],
         };
         let mut stderr = io::stderr().lock();

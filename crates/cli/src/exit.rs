@@ -16,6 +16,7 @@ pub(crate) fn code(is_run: bool, error: &Error) -> u8 {
             signal_code(*signal)
         }
         Error::Engine(error) if is_run => error.exit_code(),
+        Error::Exec(error) => error.exec_exit_code(),
         _ if is_run => 125,
         _ => 1,
     }
@@ -26,12 +27,16 @@ pub(crate) fn code(is_run: bool, error: &Error) -> u8 {
 pub(crate) fn usage(is_run: bool, kind: ErrorKind) -> u8 {
     match kind {
         _ if is_run => 125,
-        ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand | ErrorKind::MissingRequiredArgument => 1,
+        ErrorKind::InvalidSubcommand
+        | ErrorKind::MissingSubcommand
+        | ErrorKind::MissingRequiredArgument
+        | ErrorKind::TooFewValues => 1,
         _ => 125,
     }
 }
 
-fn signal_code(signal: i32) -> u8 {
+/// The exit code after signal N: 128+N.
+pub(crate) fn signal_code(signal: i32) -> u8 {
     u8::try_from(signal).ok().and_then(|n| n.checked_add(128)).unwrap_or(u8::MAX)
 }
 
@@ -49,6 +54,7 @@ mod tests {
             (false, engine(engine::Error::NoSuchImage("x".into())), 1),
             (true, engine(engine::Error::Interrupted(15)), 143),
             (false, engine(engine::Error::Interrupted(2)), 130),
+            (false, Error::Exec(engine::Error::NotRunning("x".into())), 1),
             (true, Error::Interrupted(2), 130),
             (false, Error::Interrupted(1), 129),
             (false, Error::Interrupted(200), 255),
@@ -69,6 +75,7 @@ mod tests {
             (true, ErrorKind::UnknownArgument, 125),
             (false, ErrorKind::MissingRequiredArgument, 1),
             (false, ErrorKind::InvalidSubcommand, 1),
+            (false, ErrorKind::TooFewValues, 1),
             (false, ErrorKind::UnknownArgument, 125),
             (false, ErrorKind::ValueValidation, 125),
         ] {

@@ -8,13 +8,18 @@ mod commands;
 mod error;
 mod exit;
 mod filter;
+mod group;
+mod hint;
 mod interrupt;
 mod logging;
 mod print;
 mod progress;
+#[cfg(test)]
+mod readme;
 mod usage;
 mod value;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -24,7 +29,8 @@ fn main() -> ExitCode {
         return match engine::serve_names(words) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                error::Error::from(error).tell();
+                // For who starts it, who tells the user. It waits for this.
+                let _ = writeln!(std::io::stderr(), "{}", engine::in_full(&error));
                 ExitCode::FAILURE
             }
         };
@@ -39,7 +45,7 @@ fn main() -> ExitCode {
     match commands::execute(args.command, &engine) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            error.tell();
+            error.tell(&engine);
             ExitCode::from(exit::code(is_run, &error))
         }
     }

@@ -4,9 +4,11 @@ use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::args;
 use crate::exit;
+use crate::hint;
 use crate::print::safe;
 
 /// Why nothing is done.
@@ -33,7 +35,7 @@ impl Refusal {
             kind => {
                 // Nobody is left to tell when standard error is closed.
                 let _ = writeln!(std::io::stderr(), "rcr: {self}");
-                ExitCode::from(exit::usage(self.command == "rcr run", kind))
+                ExitCode::from(exit::usage(self.command.ends_with(" run"), kind))
             }
         }
     }
@@ -59,6 +61,32 @@ impl fmt::Display for Refusal {
             line.push_str(between);
             line.push_str(part);
         }
+        if let Some(near) = self.near() {
+            line = format!("{line}; tip: a similar subcommand exists: '{near}'");
+        }
         write!(f, "{}; see '{} --help'", safe::line(&line), self.command)
+    }
+}
+
+impl Refusal {
+    /// The command that was meant, where clap has no idea: it finds no likeness in two letters that are swapped.
+    fn near(&self) -> Option<String> {
+        if self.error.kind() != ErrorKind::InvalidSubcommand
+            || self.error.get(ContextKind::SuggestedSubcommand).is_some()
+        {
+            return None;
+        }
+        let ContextValue::String(typed) = self.error.get(ContextKind::InvalidSubcommand)? else {
+            return None;
+        };
+        let tree = args::tree();
+        let at = self.command.split(' ').skip(1).try_fold(&tree, |at, word| at.find_subcommand(word))?;
+        let names: Vec<String> = at
+            .get_subcommands()
+            .filter(|command| !command.is_hide_set())
+            .flat_map(clap::Command::get_name_and_visible_aliases)
+            .map(str::to_owned)
+            .collect();
+        hint::nearest(typed, &names).cloned()
     }
 }

@@ -18,7 +18,8 @@ use runtime::Stdio;
 use sys::tty;
 
 use crate::Error;
-use crate::options::{RunOptions, StreamName};
+use crate::keys::Keys;
+use crate::options::StreamName;
 use crate::pump::{Progress, Pump};
 use crate::root::reopen;
 use crate::signals::{self, Signals};
@@ -34,14 +35,34 @@ pub(crate) struct Attached {
     raw: Option<RawMode>,
 }
 
-/// Decides about the three streams of a container without a terminal of its own.
-pub(crate) fn streams(options: &RunOptions) -> Result<(Stdio, Attached), Error> {
-    let asked = |name| options.attach.is_empty() || options.attach.contains(&name);
+/// What becomes of signals that reach rcr while it serves a container's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnSignal {
+    /// The process gets them.
+    PassOn,
+    /// Those that ask for an end make rcr leave the process alone.
+    Leave,
+}
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// The process has ended, and all it wrote is copied.
+    ToTheEnd,
+    /// The keys that detach were typed; the process goes on.
+    Detached,
+    /// This signal asked rcr to end; the process goes on.
+    Left(i32),
+}
+
+/// Decides about the three streams of a process without a terminal of its own; those that `attach` names count, or all.
+pub(crate) fn streams(interactive: bool, attach: &[StreamName]) -> Result<(Stdio, Attached), Error> {
+    let asked = |name| attach.is_empty() || attach.contains(&name);
     let fail = |e: io::Error| Error::io("connect standard streams")(e);
     let mut stdio = Stdio::default();
     let mut attached = Attached::default();
     let stdin = io::stdin();
-    if !(options.interactive && asked(StreamName::Stdin)) {
+    if !(interactive && asked(StreamName::Stdin)) {
         stdio.stdin = Some(File::open("/dev/null").map_err(fail)?.into());
     } else if stdin.is_terminal() {
         let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| fail(e.into()))?;
@@ -92,22 +113,45 @@ impl Attached {
         Ok(attached)
     }
 
-    /// Copies and passes signals on until the process of `pidfd` has ended and all it wrote is copied.
-    pub(crate) fn serve(&mut self, pidfd: BorrowedFd<'_>, signals: &Signals) -> Result<(), Error> {
+    /// The same, until these keys are typed.
+    pub(crate) fn until(mut self, keys: Vec<u8>) -> Self {
+        self.input = self.input.map(|pump| pump.watched(Keys::new(keys)));
+        self
+    }
+
+    /// The container's terminal, which hangs up when nobody has it any more; the caller's is as it was.
+    pub(crate) fn into_master(self) -> Option<OwnedFd> {
+        self.master
+    }
+
+    /// Copies until the process of `pidfd` has ended and all it wrote is copied, or until something else ends it.
+    pub(crate) fn serve(
+        &mut self,
+        pidfd: BorrowedFd<'_>,
+        signals: &Signals,
+        on_signal: OnSignal,
+    ) -> Result<Served, Error> {
         let mut ended = false;
         while !(ended && self.outputs.is_empty()) {
             let ready = self.wait((!ended).then_some(pidfd), signals)?;
             while let Some(signal) = ready.signals.then(|| signals.next()).flatten() {
                 if ended && signals::ends(signal) {
                     // Whoever should take the rest of the output does not.
-                    return Ok(());
+                    return Ok(Served::ToTheEnd);
+                }
+                if on_signal == OnSignal::Leave && signals::ends(signal) {
+                    return Ok(Served::Left(signal));
                 }
                 self.pass_on(signal, pidfd);
             }
-            if ready.input && self.input.as_mut().is_some_and(|pump| pump.step() != Progress::Open) {
-                self.input = None;
-                // A terminal ends only when it is gone (in raw mode Ctrl-D is a byte like others).
-                self.hang_up();
+            match self.input.as_mut().filter(|_| ready.input).map(Pump::step) {
+                None | Some(Progress::Open) => {}
+                Some(Progress::Detached) => return Ok(Served::Detached),
+                Some(Progress::Ended | Progress::Refused) => {
+                    self.input = None;
+                    // A terminal ends only when it is gone (in raw mode Ctrl-D is a byte like others).
+                    self.hang_up();
+                }
             }
             self.step_outputs(&ready.outputs);
             if ready.process {
@@ -115,7 +159,7 @@ impl Attached {
                 self.input = None;
             }
         }
-        Ok(())
+        Ok(Served::ToTheEnd)
     }
 
     fn step_outputs(&mut self, ready: &[bool]) {

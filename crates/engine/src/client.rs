@@ -10,6 +10,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use runtime::lifecycle;
 
 use crate::attach::{RawMode, terminal_size};
+use crate::keys::Keys;
 use crate::signals::{Signals, forwarded};
 use crate::{Engine, Error, monitor};
 
@@ -87,7 +88,7 @@ pub(crate) fn serve(
         }
     };
     resize();
-    let mut keys = Keys { wanted: if on_terminal { &options.detach_keys } else { &[] }, seen: 0 };
+    let mut keys = Keys::new(if on_terminal { options.detach_keys.clone() } else { Vec::new() });
     let mut input = options.stdin;
     let mut buffer = vec![0; PART + 1];
     loop {
@@ -149,48 +150,4 @@ fn show(message: &[u8]) -> Result<(), Error> {
         _ => io::stdout().write_all(&message[1..]).and_then(|()| io::stdout().flush()),
     };
     written.map_err(Error::io("write the container's output"))
-}
-
-/// Looks for the detach keys in what is typed. Their beginning is held back until it is clear whether the rest follows.
-struct Keys<'a> {
-    wanted: &'a [u8],
-    seen: usize,
-}
-
-impl Keys<'_> {
-    /// What is to be passed on; `None`: all keys were typed.
-    fn pass(&mut self, typed: &[u8]) -> Option<Vec<u8>> {
-        let mut passed = Vec::with_capacity(typed.len());
-        for byte in typed {
-            if self.wanted.get(self.seen) == Some(byte) {
-                self.seen += 1;
-                if self.seen == self.wanted.len() {
-                    return None;
-                }
-                continue;
-            }
-            passed.extend_from_slice(&self.wanted[..self.seen]);
-            self.seen = usize::from(self.wanted.first() == Some(byte));
-            if self.seen == 0 {
-                passed.push(*byte);
-            }
-        }
-        Some(passed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Keys;
-
-    #[test]
-    fn the_keys_are_found_and_their_beginning_is_not_lost() {
-        let mut keys = Keys { wanted: &[16, 17], seen: 0 };
-        assert_eq!(keys.pass(b"ab\x10").unwrap(), b"ab");
-        assert_eq!(keys.pass(b"c").unwrap(), b"\x10c");
-        assert_eq!(keys.pass(b"\x10\x10").unwrap(), b"\x10");
-        assert_eq!(keys.pass(b"\x11"), None);
-        let mut none = Keys { wanted: &[], seen: 0 };
-        assert_eq!(none.pass(b"\x10\x11").unwrap(), b"\x10\x11");
-    }
 }

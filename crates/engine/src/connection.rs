@@ -13,7 +13,7 @@ use sys::rtnetlink::Netlink;
 
 use crate::joined;
 use crate::options::RunOptions;
-use crate::{Engine, Error, host, list, name, names};
+use crate::{Engine, Error, host, list, name, name_server};
 
 pub(crate) use crate::joined::{Joined, read};
 
@@ -139,7 +139,7 @@ impl Connection {
             self.joined.attachments.push(joined::take(engine, netlink, &network, id, number, join)?);
         }
         for network in &self.networks {
-            names::ensure(engine, network)?;
+            name_server::ensure(engine, network)?;
         }
         self.joined.servers.clone_from(&options.dns.servers);
         self.held = network::hold(ports).map_err(|e| port_in_use(engine, e))?;

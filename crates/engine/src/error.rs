@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use runtime::ErrorKind;
+
 /// Why a command of the engine failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,6 +43,9 @@ pub enum Error {
     /// What wants a running container.
     #[error("container {0} is not running; start it first (rcr start {0})")]
     NotRunning(String),
+    /// Something is asked of a container that a frozen one cannot do.
+    #[error("container {0} is paused; let it go on first (rcr unpause {0})")]
+    Paused(String),
     /// The process that was to start a container in the background says so.
     #[error("{message}")]
     Detached {
@@ -147,6 +152,32 @@ impl Error {
             Self::Pull(puller::Error::Cancelled) => 130,
             Self::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
             _ => 125,
+        }
+    }
+
+    /// The exit code of `rcr exec` that ended with this error: docker's 127 and 126 where the command is to blame, 126
+    /// where the process could not be started, 1 for all else.
+    pub fn exec_exit_code(&self) -> u8 {
+        match self {
+            Self::CommandNotFound { .. } => 127,
+            Self::CommandNotExecutable { .. } | Self::Runtime { .. } => 126,
+            _ => 1,
+        }
+    }
+
+    /// What the runtime's refusal to start a `command` means to who typed it; `what` was asked of it.
+    pub(crate) fn start(what: &str, command: Option<&String>, source: runtime::Error) -> Self {
+        let command = command.map_or("", String::as_str);
+        match source.what() {
+            ErrorKind::CommandNotFound => Self::CommandNotFound {
+                message: format!("command {command:?} not found in the container"),
+                source,
+            },
+            ErrorKind::CommandNotExecutable => Self::CommandNotExecutable {
+                message: format!("command {command:?} cannot be executed"),
+                source,
+            },
+            _ => Self::Runtime { what: what.to_owned(), source },
         }
     }
 

@@ -42,7 +42,7 @@ pub fn info(engine: &Engine) -> Result<Info, Error> {
         name: host::nodename(),
         platform: Platform::host(),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
-        memory: memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
+        memory: host_memory(),
         rootless: !nix::unistd::geteuid().is_root(),
     })
 }
@@ -76,6 +76,11 @@ fn cgroups() -> String {
 fn os_release(text: &str) -> Option<String> {
     let value = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
     Some(value.trim_matches(['"', '\'']).to_owned())
+}
+
+/// Memory of the host, in bytes.
+pub(crate) fn host_memory() -> u64 {
+    memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
 }
 
 /// MemTotal of proc_meminfo(5), in bytes.

@@ -9,7 +9,7 @@ use network::Published;
 use crate::connection::{self, Joined};
 use crate::leftover::enter;
 use crate::list::{Life, life};
-use crate::mount::{Kind, Point};
+use crate::mount::{self, Point};
 use crate::options::{LogOptions, RestartPolicy, RunOptions, StreamName};
 use crate::record::{Record, read_restarts};
 use crate::{ContainerStatus, Engine, Error, image, monitor, name, time};
@@ -17,37 +17,51 @@ use crate::{ContainerStatus, Engine, Error, image, monitor, name, time};
 /// What docker writes for a moment that has not come.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// Everything about a container, else an image, in the shape of `docker inspect` (one element of its array).
-///
-/// # Errors
-/// [`Error::NoSuchObject`].
-pub fn inspect(engine: &Engine, name: &str) -> Result<Value, Error> {
-    enter(engine)?;
-    match name::resolve(engine, name) {
-        Ok(id) => {
-            if let Some(record) = Record::read(&engine.container(&id))? {
-                let life = life(engine, &id)?;
-                return Ok(container(engine, &record, &life));
-            }
-        }
-        Err(Error::NoSuchContainer(_)) => {}
-        Err(e) => return Err(e),
-    }
-    let store = Store::open(&engine.root)?;
-    let found = image::find(&store, name, None)?.ok_or_else(|| Error::NoSuchObject(name.to_owned()))?;
-    Ok(of_image(&found, &image::names_of(&store, &found)?))
+/// What a name may stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A container.
+    Container,
+    /// An image.
+    Image,
 }
 
-/// Everything about a container, as [`inspect`].
+/// Everything about a container, else an image, in the shape of `docker inspect` (one element of its array); of one
+/// `kind` only, if that is given. With `size` a container also says how much room it takes.
 ///
 /// # Errors
-/// [`Error::NoSuchContainer`].
-pub fn inspect_container(engine: &Engine, name: &str) -> Result<Value, Error> {
+/// [`Error::NoSuchObject`]; with a kind [`Error::NoSuchContainer`], [`Error::NoSuchImage`].
+pub fn inspect(engine: &Engine, name: &str, kind: Option<Kind>, size: bool) -> Result<Value, Error> {
     enter(engine)?;
-    let id = name::resolve(engine, name)?;
-    let record = Record::read(&engine.container(&id))?;
-    let record = record.ok_or_else(|| Error::NoSuchContainer(name.to_owned()))?;
-    Ok(container(engine, &record, &life(engine, &id)?))
+    if kind != Some(Kind::Image) {
+        match name::resolve(engine, name) {
+            Ok(id) => {
+                if let Some(record) = Record::read(&engine.container(&id))? {
+                    let life = life(engine, &id)?;
+                    let mut found = container(engine, &record, &life);
+                    if size {
+                        let size = crate::size(engine, &id)?;
+                        found["SizeRw"] = size.written.into();
+                        found["SizeRootFs"] = (size.written + size.image).into();
+                    }
+                    return Ok(found);
+                }
+            }
+            Err(Error::NoSuchContainer(_)) if kind.is_none() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let missing = || match kind {
+        None => Error::NoSuchObject(name.to_owned()),
+        Some(Kind::Container) => Error::NoSuchContainer(name.to_owned()),
+        Some(Kind::Image) => Error::NoSuchImage(name.to_owned()),
+    };
+    if kind == Some(Kind::Container) {
+        return Err(missing());
+    }
+    let store = Store::open(&engine.root)?;
+    let found = image::find(&store, name, None)?.ok_or_else(missing)?;
+    Ok(of_image(&found, &image::names_of(&store, &found)?))
 }
 
 fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
@@ -72,7 +86,7 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
         "Driver": "overlay",
         "Platform": "linux",
         "HostConfig": {
-            "Binds": record.points.iter().filter(|p| p.kind != Kind::Tmpfs && !p.anonymous).map(bind).collect::<Vec<_>>(),
+            "Binds": record.points.iter().filter(|p| p.kind != mount::Kind::Tmpfs && !p.anonymous).map(bind).collect::<Vec<_>>(),
             "NetworkMode": options.network.to_string(),
             "PortBindings": bindings(&joined.ports),
             "AutoRemove": options.rm,
@@ -96,7 +110,7 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
             "ShmSize": 64 << 20,
         },
         "GraphDriver": { "Name": "overlay", "Data": { "UpperDir": dir.join("upper"), "WorkDir": dir.join("work") } },
-        "Mounts": record.points.iter().map(mount).collect::<Vec<_>>(),
+        "Mounts": record.points.iter().map(of_point).collect::<Vec<_>>(),
         "NetworkSettings": network_settings(&joined),
         "Config": {
             "Hostname": record.hostname,
@@ -196,7 +210,7 @@ fn bind(point: &Point) -> String {
     format!("{source}:{}{}", point.target, if point.writable() { "" } else { ":ro" })
 }
 
-fn mount(point: &Point) -> Value {
+fn of_point(point: &Point) -> Value {
     let propagation = point.options.iter().find(|option| is_propagation(option));
     json!({
         "Type": point.kind,
@@ -251,7 +265,7 @@ mod tests {
     #[test]
     fn mounts_say_how_they_are_mounted() {
         let point = Point {
-            kind: Kind::Volume,
+            kind: mount::Kind::Volume,
             name: Some("data".into()),
             anonymous: false,
             source: "/v/data/_data".into(),
@@ -259,7 +273,7 @@ mod tests {
             options: vec!["rbind".into(), "nosuid".into(), "rslave".into(), "rro".into()],
             copy_up: true,
         };
-        let shown = mount(&point);
+        let shown = of_point(&point);
         assert_eq!(
             (&shown["Type"], &shown["RW"], &shown["Propagation"]),
             (&json!("volume"), &json!(false), &json!("rslave"))

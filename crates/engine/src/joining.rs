@@ -22,7 +22,7 @@ use crate::leftover::enter;
 use crate::list::life;
 use crate::lock::Lock;
 use crate::record::Record;
-use crate::{ContainerStatus, Engine, Error, name, names};
+use crate::{ContainerStatus, Engine, Error, name, name_server};
 
 /// How long a container may be on its way between running and not.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ fn connect(engine: &Engine, id: &str, join: &Join) -> Result<(), Error> {
         let plugged = taken.and_then(|attachment| {
             now.passing = Some(attachment.clone());
             now.write(&dir)?;
-            names::ensure(engine, &network)?;
+            name_server::ensure(engine, &network)?;
             // Whether it leads out is seen there: only if nothing else does.
             let wishes = Wishes { default_route: true, hairpin: !now.ports.is_empty() };
             network::connect(&netlink, &network, &attachment, there.as_fd(), wishes)?;

@@ -13,7 +13,7 @@ use store::Store;
 
 use crate::lock::Lock;
 use crate::record::{Exit, RECORD, Record, read_started, stays};
-use crate::{Engine, Error, joined, monitor, name, names, place, time, tree, volume};
+use crate::{Engine, Error, joined, monitor, name, name_server, place, time, tree, volume};
 
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
 /// look at a directory that is empty unless containers run.
@@ -50,7 +50,7 @@ pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
             };
         }
     }
-    names::revive(engine);
+    name_server::revive(engine);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod client;
 mod connection;
 mod detach;
 mod error;
+mod exec;
 mod fork;
 mod host;
 mod image;
@@ -18,6 +19,7 @@ mod info;
 mod inspect;
 mod joined;
 mod joining;
+mod keys;
 mod leftover;
 mod list;
 mod lock;
@@ -26,6 +28,7 @@ mod make;
 mod monitor;
 mod mount;
 mod name;
+mod name_server;
 mod names;
 mod networks;
 mod oom;
@@ -37,12 +40,15 @@ mod record;
 mod root;
 mod run;
 mod signals;
+mod size;
 mod spec;
 mod start;
 mod stop;
 mod time;
+mod top;
 mod tree;
 mod upkeep;
+mod usage;
 mod user;
 mod volume;
 
@@ -52,14 +58,17 @@ pub use bundle::bundle;
 pub use client::{AttachOptions, Attended};
 pub use detach::{attach, create, rename, restart, run_detached, start, start_attached, startable};
 pub use error::{Error, in_full};
+pub use exec::{Executed, HOLD_TERMINAL, exec, hold_terminal};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
-pub use inspect::{inspect, inspect_container};
+pub use inspect::{Kind as ObjectKind, inspect};
 pub use joining::{connect_network, disconnect_network};
 pub use list::{ps, remove};
 pub use logs::{LogLine, LogsOptions, logs};
 pub use monitor::{End, ended};
-pub use names::{NAME_SERVER, serve_names};
+pub use name_server::{NAME_SERVER, serve_names};
+pub use names::{Thing, names};
+pub use network::Error as NetworkError;
 pub use network::{
     Dns, Driver, Exposed, Hostname, Join, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol,
     Published, Subnet, parse_mac,
@@ -69,14 +78,17 @@ pub use networks::{
 };
 pub use oci::{Digest, Platform, Reference};
 pub use options::{
-    LogOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RestartPolicy, RunOptions, StreamName, Tmpfs,
-    Ulimit, Volume,
+    ExecOptions, LogOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RestartPolicy, RunOptions,
+    StreamName, Tmpfs, Ulimit, Volume,
 };
 pub use puller::{Event, Source};
 pub use run::run;
 pub use runtime::cli::signal::number as signal_number;
+pub use size::size;
 pub use stop::{kill, pause, stop, unpause, wait};
+pub use top::{Processes, top};
 pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
+pub use usage::{Reading, Usage, usage};
 
 /// Where everything is kept. Making one touches nothing.
 #[derive(Debug, Clone)]
@@ -197,8 +209,19 @@ pub struct ContainerSummary {
     pub ports: Vec<Published>,
     /// Sources of its mounts: host paths and volume names.
     pub mounts: Vec<String>,
+    /// How many of them are volumes.
+    pub volumes: usize,
     /// Labels of image and `run`.
     pub labels: Vec<(String, String)>,
+}
+
+/// How much room a container takes, in bytes of file content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerSize {
+    /// What it has written.
+    pub written: u64,
+    /// Its image, which others may use too.
+    pub image: u64,
 }
 
 /// What `version` says.

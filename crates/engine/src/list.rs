@@ -50,6 +50,19 @@ pub(crate) fn life(engine: &Engine, id: &str) -> Result<Life, Error> {
     Ok(Life { status, pid: state.map(|state| state.pid).filter(|pid| *pid > 0), started, exit: None })
 }
 
+/// A container that runs or is paused, by name, ID or the beginning of an ID, and the process id of its first process.
+pub(crate) fn running(engine: &Engine, wanted: &str) -> Result<(Record, i32), Error> {
+    let id = name::resolve(engine, wanted)?;
+    let record =
+        Record::read(&engine.container(&id))?.ok_or_else(|| Error::NoSuchContainer(wanted.to_owned()))?;
+    let life = life(engine, &id)?;
+    let up = matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused);
+    match life.pid.filter(|_| up) {
+        Some(pid) => Ok((record, pid)),
+        None => Err(Error::NotRunning(record.name)),
+    }
+}
+
 /// Running containers, or `all`; newest first.
 ///
 /// # Errors
@@ -79,6 +92,7 @@ fn summary(dir: &Path, record: Record, life: &Life) -> ContainerSummary {
         if up { connection::read(dir).map(|joined| joined.ports).unwrap_or_default() } else { Vec::new() };
     let mounts = record.points.iter().filter(|point| point.kind != Kind::Tmpfs);
     ContainerSummary {
+        volumes: record.points.iter().filter(|point| point.kind == Kind::Volume).count(),
         mounts: mounts.map(|p| p.name.clone().unwrap_or_else(|| p.source.display().to_string())).collect(),
         command: record.command_line(),
         image: record.options.image,

@@ -178,6 +178,31 @@ pub struct PullOptions {
     pub auth_file: Option<PathBuf>,
 }
 
+/// What `exec` is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOptions {
+    /// Name, ID or beginning of an ID.
+    pub container: String,
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// `-d`: do not wait for its end.
+    pub detach: bool,
+    /// `-i`: the caller's standard input reaches it.
+    pub interactive: bool,
+    /// `-t`: give it a terminal.
+    pub tty: bool,
+    /// `--detach-keys`: what is typed to leave it alone.
+    pub detach_keys: Vec<u8>,
+    /// `-e` and `--env-file`, resolved: `KEY=VALUE` each, on top of the container's.
+    pub env: Vec<String>,
+    /// `-w`: absolute path in the container; `None` is the container's own.
+    pub workdir: Option<String>,
+    /// `-u`: `USER[:GROUP]`, names or numbers; `None` is the container's own.
+    pub user: Option<String>,
+    /// `--privileged`: every capability that the caller has.
+    pub privileged: bool,
+}
+
 /// What `rm` is asked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RemoveOptions {

@@ -56,15 +56,21 @@ pub(crate) fn environment(
         if key.is_empty() || entry.contains('\0') {
             continue;
         }
-        match all.iter_mut().find(|old| old.split('=').next() == Some(key)) {
-            Some(old) => entry.clone_into(old),
-            None => all.push(entry.clone()),
-        }
+        set_variable(&mut all, entry);
     }
     if let Some(home) = home.filter(|_| !all.iter().any(|entry| entry.starts_with("HOME="))) {
         all.push(format!("HOME={home}"));
     }
     all
+}
+
+/// Puts `KEY=VALUE` into an environment, in the place of an old value.
+pub(crate) fn set_variable(env: &mut Vec<String>, entry: &str) {
+    let key = entry.split('=').next();
+    match env.iter_mut().find(|old| old.split('=').next() == key) {
+        Some(old) => entry.clone_into(old),
+        None => env.push(entry.to_owned()),
+    }
 }
 
 /// The working directory, absolute and without `..`.
@@ -95,11 +101,6 @@ pub(crate) fn process(
 ) -> Result<Process, String> {
     let mut who = SpecUser::default();
     who.set_uid(user.uid).set_gid(user.gid).set_additional_gids(Some(user.groups.clone()));
-    let set: HashSet<Capability> = capabilities.iter().copied().collect();
-    let mut caps = LinuxCapabilities::default();
-    // Inheritable and ambient stay empty (CVE-2022-24769).
-    caps.set_bounding(Some(set.clone())).set_effective(Some(set.clone())).set_permitted(Some(set));
-    caps.set_inheritable(None).set_ambient(None);
     let rlimits = options.ulimits.iter().map(rlimit).collect::<Result<Vec<_>, _>>()?;
     let mut process = Process::default();
     process
@@ -108,10 +109,20 @@ pub(crate) fn process(
         .set_args(Some(args))
         .set_env(Some(env))
         .set_cwd(PathBuf::from(cwd))
-        .set_capabilities(Some(caps))
+        .set_capabilities(Some(self::capabilities(capabilities)))
         .set_rlimits(Some(rlimits).filter(|list| !list.is_empty()))
         .set_no_new_privileges(None);
     Ok(process)
+}
+
+/// The sets of a process that has these.
+pub(crate) fn capabilities(names: &[Capability]) -> LinuxCapabilities {
+    let set: HashSet<Capability> = names.iter().copied().collect();
+    let mut sets = LinuxCapabilities::default();
+    // Inheritable and ambient stay empty (CVE-2022-24769).
+    sets.set_bounding(Some(set.clone())).set_effective(Some(set.clone())).set_permitted(Some(set));
+    sets.set_inheritable(None).set_ambient(None);
+    sets
 }
 
 fn rlimit(limit: &Ulimit) -> Result<PosixRlimit, String> {

@@ -6,16 +6,22 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::poll::PollFlags;
 
+use crate::keys::Keys;
+
 /// A copy in progress. Both files must be in non-blocking mode, or blocking ones that poll(2) says are ready.
 #[derive(Debug)]
 pub(crate) struct Pump {
     from: File,
     to: File,
-    buffer: Box<[u8; 16 << 10]>,
+    buffer: Vec<u8>,
     /// The part of `buffer` that is still to be written.
     start: usize,
     end: usize,
+    /// What is copied is typed, and these keys end it.
+    keys: Option<Keys>,
 }
+
+const BUFFER: usize = 16 << 10;
 
 /// What became of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +32,18 @@ pub(crate) enum Progress {
     Ended,
     /// The other side takes nothing any more.
     Refused,
+    /// The keys that detach were typed.
+    Detached,
 }
 
 impl Pump {
     pub(crate) fn new(from: File, to: File) -> Self {
-        Self { from, to, buffer: Box::new([0; 16 << 10]), start: 0, end: 0 }
+        Self { from, to, buffer: vec![0; BUFFER], start: 0, end: 0, keys: None }
+    }
+
+    /// Ends with [`Progress::Detached`] when the `keys` come by.
+    pub(crate) fn watched(self, keys: Keys) -> Self {
+        Self { keys: Some(keys), ..self }
     }
 
     /// What to wait for: the source while there is nothing to write, else the other side.
@@ -49,7 +62,7 @@ impl Pump {
                 Ok(0) => Progress::Ended,
                 Ok(n) => {
                     (self.start, self.end) = (0, n);
-                    Progress::Open
+                    self.look_for_keys()
                 }
                 Err(e) if passing(e.kind()) => Progress::Open,
                 Err(_) => Progress::Ended,
@@ -63,6 +76,16 @@ impl Pump {
             Err(e) if passing(e.kind()) => Progress::Open,
             Err(_) => Progress::Refused,
         }
+    }
+
+    fn look_for_keys(&mut self) -> Progress {
+        let Some(keys) = &mut self.keys else { return Progress::Open };
+        let Some(mut passed) = keys.pass(&self.buffer[..self.end]) else { return Progress::Detached };
+        self.end = passed.len();
+        // Keys held back before may make it longer than what was read.
+        passed.resize(passed.len().max(BUFFER), 0);
+        self.buffer = passed;
+        Progress::Open
     }
 }
 

@@ -10,7 +10,7 @@ use runtime::Stdio;
 use store::{Image, Store};
 use sys::wait::Ended;
 
-use crate::attach::{self, Attached};
+use crate::attach::{self, Attached, OnSignal};
 use crate::leftover::{destroy, end_runtime, enter};
 use crate::make::{Made, make, unmake};
 use crate::options::RunOptions;
@@ -97,7 +97,7 @@ fn attached(
     let options = &record.options;
     let (stdio, streams) = match options.tty {
         true => (Stdio::default(), Attached::default()),
-        false => attach::streams(options)?,
+        false => attach::streams(options.interactive, &options.attach)?,
     };
     let size = if options.tty { attach::terminal_size() } else { None };
     // Whatever kills rcr takes the container with it.
@@ -120,13 +120,13 @@ fn attached(
 /// Serves the container until its first process has ended; answers the exit code.
 fn see_through(running: &Running, mut streams: Attached, signals: &Signals) -> Result<u8, Error> {
     let pidfd = running.created.pidfd.as_fd();
-    let served = streams.serve(pidfd, signals);
+    let served = streams.serve(pidfd, signals, OnSignal::PassOn);
     if served.is_err() {
         // It has ended already if this fails.
         let _ = sys::pidfd::signal(pidfd, libc::SIGKILL);
     }
     let ended = sys::wait::wait(pidfd).map_err(Error::io("wait for the container"))?;
-    served.map(|()| code(ended))
+    served.map(|_| code(ended))
 }
 
 /// The exit code: 128+N for signal N.

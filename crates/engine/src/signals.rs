@@ -31,11 +31,21 @@ const NOT_OURS: [Signal; 8] = [
 impl Signals {
     /// Blocks them. The calling thread must be the only one.
     pub(crate) fn block() -> Result<Self, Error> {
-        let fail = |e: nix::Error| Error::io("block signals")(e.into());
         let mut set = SigSet::all();
         for signal in NOT_OURS {
             set.remove(signal);
         }
+        Self::block_set(set)
+    }
+
+    /// Blocks only those that ask for an end, and the one that tells of a new size of the terminal.
+    pub(crate) fn block_ends_and_size() -> Result<Self, Error> {
+        let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH];
+        Self::block_set(signals.into_iter().collect())
+    }
+
+    fn block_set(set: SigSet) -> Result<Self, Error> {
+        let fail = |e: nix::Error| Error::io("block signals")(e.into());
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before)).map_err(fail)?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(fail)?;

@@ -7,7 +7,7 @@ use network::Hostname;
 use oci::image::Config;
 use oci::runtime::{BoxBuilder, Spec};
 use runtime::lifecycle::{self, CreateOptions, Created};
-use runtime::{Console, ErrorKind, Stdio};
+use runtime::{Console, Stdio};
 use store::Image;
 use sys::tty::Size;
 
@@ -97,7 +97,7 @@ fn bring_up(
         rootless: None,
         connect: (!connection.is_empty()).then_some(lifecycle::Connect(&connect)),
     })
-    .map_err(|source| start_error(record, source))?;
+    .map_err(|source| Error::start("start container", record.command.first(), source))?;
     write_started(dir, time::now())?;
     Ok(Running { created, connection })
 }
@@ -147,19 +147,4 @@ fn write_files(record: &Record, dir: &Path, connection: &Connection) -> Result<(
     place::write_anew(&dir.join("hosts"), hosts.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)
-}
-
-/// What the runtime's refusal means to who typed the command.
-fn start_error(record: &Record, source: runtime::Error) -> Error {
-    let command = record.command.first().map_or("", String::as_str);
-    match source.what() {
-        ErrorKind::CommandNotFound => Error::CommandNotFound {
-            message: format!("command {command:?} not found in the container"),
-            source,
-        },
-        ErrorKind::CommandNotExecutable => {
-            Error::CommandNotExecutable { message: format!("command {command:?} cannot be executed"), source }
-        }
-        _ => Error::Runtime { what: "start container".to_owned(), source },
-    }
 }

@@ -16,7 +16,7 @@ pub enum Error {
     #[error("no such network: {0}; list them (rcr network ls)")]
     NotFound(String),
     /// The name belongs to another network.
-    #[error("network with name {0} already exists")]
+    #[error("network with name {0} already exists; take another name, or remove it (rcr network rm {0})")]
     NameInUse(String),
     /// A value that cannot be used; the text says which and why.
     #[error("{0}")]
@@ -30,7 +30,7 @@ pub enum Error {
         with: String,
     },
     /// A container asked for an address that another one has.
-    #[error("address {address} of network {network} is in use by container {by}")]
+    #[error("address {address} of network {network} is in use by container {by}; take another address")]
     AddressInUse {
         /// The address.
         address: IpAddr,

@@ -58,7 +58,7 @@ pub enum Error {
     },
 
     /// An index has nothing for the platform.
-    #[error("no image for {wanted} in {name}; it offers {offered}")]
+    #[error("no image for {wanted} in {name}; it offers {offered}; choose one with --platform")]
     NoPlatform {
         /// The image.
         name: String,
@@ -69,7 +69,9 @@ pub enum Error {
     },
 
     /// The only image there is for another platform than the one asked for.
-    #[error("no image for {wanted} in {name}; it is a single image for {actual}")]
+    #[error(
+        "no image for {wanted} in {name}; it is a single image for {actual}; take that with --platform {actual}"
+    )]
     WrongPlatform {
         /// The image.
         name: String,
@@ -109,7 +111,10 @@ pub enum Error {
     },
 
     /// The registry refuses these credentials this image.
-    #[error("pull from {location}: access denied{}", said(detail))]
+    #[error(
+        "pull from {location}: access denied{}; the account of auth.json or ~/.docker/config.json may not read it",
+        said(detail)
+    )]
     Denied {
         /// Registry and repository.
         location: String,

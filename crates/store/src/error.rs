@@ -46,7 +46,7 @@ pub enum Error {
     #[error("no such image: {0}")]
     NoImage(String),
     /// A prefix of several image IDs.
-    #[error("{prefix} is the beginning of several image IDs: {}, {}", ids[0].short(), ids[1].short())]
+    #[error("{prefix} is the beginning of several image IDs: {}, {}; give more digits", ids[0].short(), ids[1].short())]
     Ambiguous {
         /// What was asked for.
         prefix: String,
@@ -137,7 +137,7 @@ pub enum Error {
     #[error("the layer's sender gave up")]
     Aborted,
     /// Calls came in another order than [`oci::sink::ImageSink`] says.
-    #[error("image is not complete: {0}")]
+    #[error("image is not complete: {0}; pull it again (rcr pull)")]
     Incomplete(String),
 
     /// The kernel refused an overlay mount.

@@ -295,7 +295,8 @@ fn bind_mounts_are_bound_again() {
             bind("inner", "/link/nested/deep", "ro"),
             bind("plain", "/plain", "rw"),
             json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" }),
-            bind("inner", "/tmp/bound", "rw"),
+            json!({ "destination": "/tmp/bound", "type": "bind", "source": "../inner/.", "options": ["bind"] }),
+            json!({ "destination": "/bundle", "type": "bind", "source": ".", "options": ["bind"] }),
         ]);
     });
     let before = Snapshot::take();

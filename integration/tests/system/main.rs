@@ -13,12 +13,14 @@ mod crash;
 mod demo;
 mod detached;
 mod events;
+mod exec;
 mod foreground;
 mod hostile_images;
 mod joining;
 mod lifecycle;
 mod limits;
 mod logs;
+mod manners;
 mod merged_root;
 mod mount_fields;
 mod mounts;
@@ -36,6 +38,7 @@ mod stress;
 mod systemd;
 mod unified;
 mod update;
+mod watch;
 
 fn main() {
     let cases = [
@@ -45,6 +48,9 @@ fn main() {
         names::CASES,
         joining::CASES,
         reach::CASES,
+        exec::CASES,
+        watch::CASES,
+        manners::CASES,
         containers::CASES,
         detached::CASES,
         logs::CASES,

@@ -250,6 +250,8 @@ fn docker_and_podman_beside_it_go_on() {
         let run =
             ["run", "-d", "-p", "9002:80", "--name", "pod", "localhost/box", "sh", "-c", &script("podman")];
         ok(podman.command().args(run).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+        // What docker does where it is the one who switches forwarding on.
+        ok(Command::new("iptables").args(["-P", "FORWARD", "DROP"]));
         let rules = || {
             let all = ok(&mut Command::new("iptables-save"));
             let lines = all.lines().filter(|line| !line.starts_with('#'));

@@ -38,7 +38,7 @@ impl Attach {
 
 /// Whether the container was made with `-i`.
 pub(super) fn opens_stdin(engine: &Engine, name: &str) -> Result<bool, Error> {
-    let found = engine::inspect_container(engine, name)?;
+    let found = engine::inspect(engine, name, Some(engine::ObjectKind::Container), false)?;
     Ok(found["Config"]["OpenStdin"] == true)
 }
 

@@ -139,14 +139,6 @@ enum Pull {
 impl ContainerFlags {
     /// What the engine is asked for.
     pub(crate) fn options(self) -> Result<RunOptions, Error> {
-        let mut variables = Vec::new();
-        for path in self.env_file {
-            let bytes =
-                std::fs::read(&path).map_err(|source| Error::EnvFile { path: path.clone(), source })?;
-            let bad = |bad: env::BadLine| Error::Usage(format!("--env-file {}: {bad}", path.display()));
-            variables.extend(env::parse_file(&bytes).map_err(bad)?);
-        }
-        variables.extend(self.env);
         let mut words = self.image_and_command.into_iter();
         let image = words.next().unwrap_or_default();
         if self.rm && self.restart != RestartPolicy::No {
@@ -167,7 +159,7 @@ impl ContainerFlags {
             rm: self.rm,
             interactive: self.interactive,
             tty: self.tty,
-            env: env::resolve(variables, |key| std::env::var(key).ok()),
+            env: environment(self.env, self.env_file)?,
             volumes: self.volume,
             tmpfs: self.tmpfs,
             workdir: self.workdir,
@@ -197,6 +189,21 @@ impl ContainerFlags {
         self.network.apply(&mut options)?;
         Ok(options)
     }
+}
+
+/// The variables of `--env-file`s, then those of `-e`, each with its value.
+///
+/// # Errors
+/// A file that cannot be read, or is none.
+pub(crate) fn environment(flags: Vec<env::Variable>, files: Vec<PathBuf>) -> Result<Vec<String>, Error> {
+    let mut variables = Vec::new();
+    for path in files {
+        let bytes = std::fs::read(&path).map_err(|source| Error::EnvFile { path: path.clone(), source })?;
+        let bad = |bad: env::BadLine| Error::Usage(format!("--env-file {}: {bad}", path.display()));
+        variables.extend(env::parse_file(&bytes).map_err(bad)?);
+    }
+    variables.extend(flags);
+    Ok(env::resolve(variables, |key| std::env::var(key).ok()))
 }
 
 #[cfg(test)]

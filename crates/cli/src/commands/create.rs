@@ -10,6 +10,8 @@ use crate::error::Error;
 /// Make a container from an image without starting it, and print its ID
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true, override_usage = "rcr create [OPTIONS] IMAGE [COMMAND] [ARG]...")]
+#[command(after_help = "Examples:
+  rcr create --name web -p 8080:80 python:3.8.5-alpine python3 -m http.server 80")]
 pub(crate) struct Create {
     #[command(flatten)]
     container: ContainerFlags,

@@ -11,6 +11,9 @@ use crate::print::{calendar, human};
 
 /// List images
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr images --filter reference='py*'
+  rcr images --format '{{.Repository}}:{{.Tag}} {{.Size}}'")]
 pub(crate) struct Images {
     /// Show also images without a name (there are no others to hide: rcr keeps no intermediate ones)
     #[arg(short, long)]

@@ -1,26 +1,55 @@
 //! `rcr inspect`.
 
-use engine::Engine;
+use clap::ValueEnum;
+use engine::{Engine, ObjectKind};
 use serde_json::Value;
 
-use super::{on_terminal, say};
+use super::{network, on_terminal, say};
 use crate::error::Error;
 use crate::print::format::{Format, one};
 
 /// Show everything about containers and images, as JSON
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr inspect web
+  rcr inspect -f '{{.State.Status}} {{.State.ExitCode}}' web
+  rcr inspect -f '{{json .Config.Env}}' python:3.8.5-alpine")]
 pub(crate) struct Inspect {
     /// json, or a Go template such as '{{.State.Pid}}' or '{{json .Config.Env}}'
     #[arg(short, long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
     format: Format,
+    /// Show how much room containers take, too
+    #[arg(short, long)]
+    size: bool,
+    /// Look among these only
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    kind: Option<Kind>,
     /// Names, IDs or beginnings of IDs
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 }
 
+/// `--type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Containers
+    Container,
+    /// Images
+    Image,
+    /// Networks
+    Network,
+}
+
 impl Inspect {
     pub(crate) fn execute(self, engine: &Engine) -> Result<(), Error> {
-        show(&self.names, &self.format, |name| engine::inspect(engine, name))
+        let of =
+            |kind| show(&self.names, &self.format, |name| engine::inspect(engine, name, kind, self.size));
+        match self.kind {
+            None => of(None),
+            Some(Kind::Container) => of(Some(ObjectKind::Container)),
+            Some(Kind::Image) => of(Some(ObjectKind::Image)),
+            Some(Kind::Network) => show(&self.names, &self.format, |name| network::describe(engine, name)),
+        }
     }
 }
 

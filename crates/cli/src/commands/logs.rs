@@ -10,6 +10,10 @@ use crate::value::moment;
 
 /// Show what a background container wrote, each stream on its own
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr logs -f web                  go on with what comes
+  rcr logs --tail 20 -t web        the last lines, with their times
+  rcr logs --since 10m web         of the last ten minutes")]
 pub(crate) struct Logs {
     /// Go on until the container has ended
     #[arg(short, long)]

@@ -2,13 +2,17 @@
 
 pub(crate) mod attach;
 pub(crate) mod bundle;
+pub(crate) mod complete;
+pub(crate) mod completion;
 pub(crate) mod container_flags;
 pub(crate) mod create;
 pub(crate) mod ended;
+pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod logs;
+pub(crate) mod man;
 pub(crate) mod network;
 pub(crate) mod network_flags;
 pub(crate) mod port;
@@ -19,8 +23,10 @@ pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod signal;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod system;
+pub(crate) mod top;
 pub(crate) mod version;
 
 use std::io::{self, IsTerminal, Write};
@@ -37,6 +43,11 @@ use crate::error::Error;
 pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
     match command {
         Command::Run(run) => return run.execute(engine),
+        Command::Exec(exec) => return exec.execute(engine),
+        Command::HoldTerminal => {
+            engine::hold_terminal();
+            Ok(())
+        }
         Command::Start(start) => return start.execute(engine),
         Command::Attach(attach) => return attach.execute(engine),
         Command::Create(create) => create.execute(engine),
@@ -58,9 +69,14 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::Bundle(bundle) => bundle.execute(engine),
         Command::Network(network) => network.execute(engine),
         Command::Port(port) => port.execute(engine),
+        Command::Top(top) => top.execute(engine),
+        Command::Stats(stats) => stats.execute(engine),
         Command::System(system) => system.execute(engine),
         Command::Info(info) => info.execute(engine),
         Command::Version(version) => version.execute(),
+        Command::Completion(completion) => completion.execute(),
+        Command::Man(man) => man.execute(),
+        Command::Complete(complete) => complete.execute(),
     }
     .map(|()| 0)
 }

@@ -26,6 +26,10 @@ pub(crate) enum Command {
 
 /// Make a network
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr network create --subnet 10.9.0.0/24 back
+  rcr network create --internal db
+  rcr network create -d macvlan -o parent=eth0 wire")]
 pub(crate) struct Create {
     /// How containers are joined to it: bridge, macvlan or ipvlan
     #[arg(short, long, value_name = "DRIVER", default_value_t)]
@@ -294,9 +298,13 @@ fn fields(network: &Network, id: &str) -> Map<String, Value> {
 
 impl Inspect {
     fn execute(self, engine: &Engine) -> Result<(), Error> {
-        let find = |network: &str| engine::inspect_network(engine, network).map(|used| shown(&used));
-        inspect::show(&self.networks, &self.format, find)
+        inspect::show(&self.networks, &self.format, |network| describe(engine, network))
     }
+}
+
+/// A network by name, ID or beginning of an ID, in docker's shape.
+pub(super) fn describe(engine: &Engine, network: &str) -> Result<Value, engine::Error> {
+    engine::inspect_network(engine, network).map(|used| shown(&used))
 }
 
 /// In docker's shape.

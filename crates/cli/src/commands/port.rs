@@ -7,6 +7,9 @@ use crate::error::Error;
 
 /// List the ports of the host that are passed on to a container
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr port web
+  rcr port web 80/tcp")]
 pub(crate) struct Port {
     /// Name, ID or beginning of an ID
     #[arg(value_name = "CONTAINER")]

@@ -1,5 +1,7 @@
 //! `rcr ps`.
 
+use std::collections::HashMap;
+
 use engine::{ContainerStatus, ContainerSummary, Engine};
 use serde_json::{Map, Value, json};
 
@@ -11,12 +13,16 @@ use crate::print::{calendar, human};
 
 /// List containers
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr ps -a                                    those that have ended, too
+  rcr ps -a --filter status=exited -q          the IDs of those
+  rcr ps --format '{{.Names}}\t{{.Status}}'     chosen fields, one line a container")]
 pub(crate) struct Ps {
     /// Show also those that do not run
     #[arg(short, long)]
     all: bool,
     /// Show those that fit: id=, name=, status=, exited=CODE, ancestor=IMAGE, label=KEY[=VALUE], network=, volume=,
-    /// before=CONTAINER, since=CONTAINER
+    /// publish=PORT[-PORT][/PROTOCOL], health=, before=CONTAINER, since=CONTAINER
     #[arg(short, long, value_name = "FILTER", value_parser = parse_filter)]
     filter: Vec<Filter>,
     /// table, json, or a Go template such as '{{.ID}} {{.Names}}'
@@ -34,6 +40,9 @@ pub(crate) struct Ps {
     /// Show IDs only
     #[arg(short, long)]
     quiet: bool,
+    /// Show how much each has written, and with its image
+    #[arg(short, long)]
+    size: bool,
 }
 
 const FIELDS: &[(&str, &str)] = &[
@@ -48,18 +57,40 @@ const FIELDS: &[(&str, &str)] = &[
     ("Ports", "PORTS"),
     ("Names", "NAMES"),
     ("Labels", "LABELS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
     ("Mounts", "MOUNTS"),
     ("Networks", "NETWORKS"),
     ("Pid", "PID"),
+    ("Size", "SIZE"),
 ];
 
 const STATES: [&str; 5] = ["created", "running", "paused", "restarting", "exited"];
 
+const KEYS: [&str; 12] = [
+    "id", "name", "status", "exited", "ancestor", "label", "network", "volume", "publish", "health",
+    "before", "since",
+];
+
+/// There are no health checks, so each container has the last.
+const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
+
+/// Reads `80`, `80/udp` and `8000-8080/tcp`: first and last port, and the protocol.
+fn ports(text: &str) -> Result<(u16, u16, String), String> {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last => Ok((first, last, protocol.to_owned())),
+        _ => Err("publish wants a port of the container or a range, for instance 80/tcp".to_owned()),
+    }
+}
+
 fn parse_filter(text: &str) -> Result<Filter, String> {
-    let keys =
-        ["id", "name", "status", "exited", "ancestor", "label", "network", "volume", "before", "since"];
-    let filter = filter::parse(text, &keys)?;
+    let filter = filter::parse(text, &KEYS)?;
     match filter.key.as_str() {
+        "publish" => ports(&filter.value).map(|_| filter),
+        "health" if !HEALTH.contains(&filter.value.as_str()) => {
+            Err(format!("health wants one of {}", HEALTH.join(" ")))
+        }
         "status" if !STATES.contains(&filter.value.as_str()) => {
             Err(format!("status wants one of {}", STATES.join(" ")))
         }
@@ -89,10 +120,25 @@ impl Ps {
             return say(&containers.iter().map(id).collect::<String>());
         }
         let now = now();
-        let rows = containers.iter().map(|container| fields(container, now, self.no_trunc)).collect();
-        let columns = vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
+        // It takes a walk through all that a container has written.
+        let with_size = self.size || self.format.names("Size");
+        let mut rows = Vec::new();
+        for container in &containers {
+            let mut row = fields(container, now, self.no_trunc);
+            if with_size {
+                row.insert("Size".to_owned(), size(&engine::size(engine, &container.id)?).into());
+            }
+            rows.push(row);
+        }
+        let mut columns = vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
+        columns.extend(self.size.then_some("Size"));
         say(&Listing { fields: FIELDS, columns, rows }.render(&self.format, on_terminal())?)
     }
+}
+
+/// `12.3kB (virtual 42.7MB)`.
+fn size(size: &engine::ContainerSize) -> String {
+    format!("{} (virtual {})", human::size(size.written), human::size(size.written + size.image))
 }
 
 fn shown_id(id: &str, full: bool) -> &str {
@@ -154,6 +200,14 @@ fn holds(container: &ContainerSummary, key: &str, value: &str, bounds: &Bounds) 
         "label" => filter::has_label(&container.labels, value),
         "network" => container.network.to_string().split(',').any(|name| name == value),
         "volume" => container.mounts.iter().any(|mount| mount == value),
+        "publish" => ports(value).is_ok_and(|(first, last, protocol)| {
+            let in_range = |port: u16| (first..=last).contains(&port);
+            let fits = |port: &engine::Published| {
+                in_range(port.container_port) && port.protocol.to_string() == protocol
+            };
+            container.ports.iter().any(fits)
+        }),
+        "health" => value == "none",
         "before" => bounds.before.is_some_and(|bound| container.created < bound),
         "since" => bounds.since.is_some_and(|bound| container.created > bound),
         _ => false,
@@ -178,10 +232,13 @@ fn fields(container: &ContainerSummary, now: i64, full: bool) -> Map<String, Val
         "Status": status(container, now),
         "Ports": container.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         "Names": container.name,
+        "Label": container.labels.iter().cloned().collect::<HashMap<_, _>>(),
         "Labels": label_list(&container.labels),
+        "LocalVolumes": container.volumes.to_string(),
         "Mounts": mounts.join(","),
         "Networks": container.network.to_string(),
         "Pid": container.pid.unwrap_or(0),
+        "Size": "0B",
     });
     match fields {
         Value::Object(map) => map,
@@ -208,6 +265,7 @@ mod tests {
             network: engine::NetworkMode::None,
             ports: Vec::new(),
             mounts: vec!["/srv/some/long/path".to_owned(), "cache".to_owned()],
+            volumes: 1,
             labels: vec![("a".into(), "1".into())],
         }
     }
@@ -236,6 +294,18 @@ eeeeeeeeeeee   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes a
     }
 
     #[test]
+    fn a_label_by_its_key() {
+        let row = || fields(&container('a', "web", ContainerStatus::Running), 1010, false);
+        let show = |format: &str| {
+            let listing = Listing { fields: FIELDS, columns: Vec::new(), rows: vec![row()] };
+            listing.render(&format.parse().unwrap(), false).unwrap()
+        };
+        assert_eq!(show("{{.Label \"a\"}}|{{.Label \"b\"}}|{{.LocalVolumes}}"), "1||1\n");
+        assert!(!show("json").contains("\"Label\""));
+        assert_eq!(ports("80-90/udp").unwrap(), (80, 90, "udp".to_owned()));
+    }
+
+    #[test]
     fn filters() {
         let containers = [
             container('a', "web", ContainerStatus::Running),
@@ -260,11 +330,14 @@ eeeeeeeeeeee   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes a
             (&["label=a", "label=a=1"], "web job"),
             (&["network=none"], "web job"),
             (&["volume=cache"], "web job"),
+            (&["health=none"], "web job"),
+            (&["health=healthy"], ""),
+            (&["publish=80"], ""),
             (&["since=web"], ""),
         ] {
             assert_eq!(shown(filters), names, "{filters:?}");
         }
-        for bad in ["status=up", "exited=x", "health=none", "name"] {
+        for bad in ["status=up", "exited=x", "health=fine", "publish=x", "publish=9-1", "name"] {
             assert!(parse_filter(bad).is_err(), "{bad}");
         }
     }

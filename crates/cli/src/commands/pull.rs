@@ -11,6 +11,10 @@ use crate::progress::{Progress, Stream};
 
 /// Download an image from a registry, an OCI layout or an archive
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr pull python:3.8.5-alpine
+  rcr pull ghcr.io/owner/name@sha256:DIGEST   exactly this image
+  rcr pull oci-archive:image.tar               without a registry")]
 pub(crate) struct Pull {
     /// Print the image ID and nothing else
     #[arg(short, long)]

@@ -7,6 +7,9 @@ use crate::error::Error;
 
 /// Remove containers
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr rm -f web
+  rcr rm $(rcr ps -aq --filter status=exited)")]
 pub(crate) struct Rm {
     /// Kill a container that runs; one that is not there is no error
     #[arg(short, long)]

@@ -7,6 +7,9 @@ use crate::error::Error;
 
 /// Remove images
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr rmi python:3.8.5-alpine
+  rcr rmi $(rcr images -q --filter dangling=true)")]
 pub(crate) struct Rmi {
     /// Remove all names of an image given by ID; an image that is not there is no error
     #[arg(short, long)]

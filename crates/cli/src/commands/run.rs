@@ -19,6 +19,10 @@ use crate::value::keys;
 /// executed, 125 if rcr failed before.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true, override_usage = "rcr run [OPTIONS] IMAGE [COMMAND] [ARG]...")]
+#[command(after_help = "Examples:
+  rcr run --rm python:3.8.5-alpine python3 -c 'print(6*7)'
+  rcr run --rm -it -v \"$PWD:/work\" -w /work python:3.8.5-alpine sh
+  rcr run --rm -p 8080:80 -m 256m --name web python:3.8.5-alpine python3 -m http.server 80")]
 pub(crate) struct Run {
     /// Run it in the background and print its ID
     #[arg(short, long)]

@@ -8,6 +8,9 @@ use crate::value::signal;
 
 /// Send a signal to containers, SIGKILL unless another one is given
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr kill web
+  rcr kill -s HUP web")]
 pub(crate) struct Kill {
     /// Signal by name or number
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL", value_parser = signal::parse)]

@@ -9,6 +9,9 @@ use crate::error::Error;
 
 /// Stop containers: their stop signal, and SIGKILL when they do not end
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rcr stop web
+  rcr stop -t 2 web db     SIGKILL after two seconds")]
 pub(crate) struct Stop {
     #[command(flatten)]
     timeout: Timeout,

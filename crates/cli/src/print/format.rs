@@ -41,13 +41,23 @@ impl FromStr for Format {
     }
 }
 
+impl Format {
+    /// Whether a template names a field, which may be costly to find out.
+    pub(crate) fn names(&self, field: &str) -> bool {
+        match self {
+            Self::Table | Self::Json => false,
+            Self::Template(template) | Self::TableOf(template) => template.names(field),
+        }
+    }
+}
+
 /// Rows with named fields; `fields` gives each field's heading.
 pub(crate) struct Listing {
     /// Every field a row has, with its heading.
     pub(crate) fields: &'static [(&'static str, &'static str)],
     /// The fields of the usual table.
     pub(crate) columns: Vec<&'static str>,
-    /// Rows, each with all fields.
+    /// Rows, each with all fields, and with what only templates can ask for: `Label`, the labels by key.
     pub(crate) rows: Vec<Map<String, Value>>,
 }
 
@@ -77,7 +87,12 @@ impl Listing {
                 Ok(table::layout(&rows))
             }
             Format::Json => {
-                Ok(self.rows.into_iter().map(|row| format!("{}\n", Value::Object(row))).collect())
+                let is_field = |name: &str| self.fields.iter().any(|(field, _)| *field == name);
+                let line = |mut row: Map<String, Value>| {
+                    row.retain(|name, _| is_field(name));
+                    format!("{}\n", Value::Object(row))
+                };
+                Ok(self.rows.into_iter().map(line).collect())
             }
             Format::Template(template) => {
                 let mut text = String::new();

@@ -25,6 +25,29 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{number}{}", UNITS[unit])
 }
 
+/// A size in powers of 1024 with four digits, as docker has it for memory: `1.934GiB`.
+pub(crate) fn memory(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut scaled = bytes as f64;
+    let mut unit = 0;
+    while scaled >= 1024.0 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    let decimals = match scaled {
+        _ if unit == 0 => 0,
+        s if s < 9.9995 => 3,
+        s if s < 99.995 => 2,
+        s if s < 999.95 => 1,
+        _ => 0,
+    };
+    let mut number = format!("{scaled:.decimals$}");
+    if number.contains('.') {
+        number.truncate(number.trim_end_matches('0').trim_end_matches('.').len());
+    }
+    format!("{number}{}", UNITS[unit])
+}
+
 /// A stretch of time in words: `About a minute`, `3 hours`, `2 weeks`.
 pub(crate) fn duration(long: Duration) -> String {
     let seconds = long.as_secs();
@@ -78,6 +101,21 @@ mod tests {
             (u64::MAX, "18.4EB"),
         ] {
             assert_eq!(size(bytes), want, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn memory_has_four_digits() {
+        for (bytes, want) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1536, "1.5KiB"),
+            (64 << 20, "64MiB"),
+            (1_234_567_890, "1.15GiB"),
+            (25_282_224_128, "23.55GiB"),
+            ((1 << 30) - 1, "1024MiB"),
+        ] {
+            assert_eq!(memory(bytes), want, "{bytes}");
         }
     }
 

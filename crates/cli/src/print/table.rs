@@ -5,6 +5,11 @@ use super::safe;
 
 /// Lays out rows whose cells stand between tabs, one line a row.
 pub(crate) fn layout(rows: &[String]) -> String {
+    wide(rows, 10)
+}
+
+/// The same with columns of at least `least` characters.
+pub(crate) fn wide(rows: &[String], least: usize) -> String {
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.split('\t').map(safe::line).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |cell: &str| cell.chars().count();
@@ -12,7 +17,7 @@ pub(crate) fn layout(rows: &[String]) -> String {
         .map(|column| {
             rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0)
         })
-        .map(|widest| (widest + 3).max(10))
+        .map(|widest| (widest + 3).max(least))
         .collect();
     let mut text = String::new();
     for row in &rows {

@@ -136,12 +136,17 @@ impl Restore<'_> {
         let mut criu = self.launch(&plan, kept, stdio, ours, &mut events.barriers)?;
         let seen = self.images.seen_by(criu.pid())?;
         let root = open_directory(&rootfs)?;
+        let mut mounts = criu::mounts(&self.design.plan);
+        for mount in &mut mounts {
+            // criu takes paths apart, and knows no `.` in them. What is not there is an error of its own.
+            if let Ok(source) = std::fs::canonicalize(&mount.source) {
+                mount.source = source.into_os_string();
+            }
+        }
         let container = criu::Stopped {
             root: place,
             config: config.as_deref(),
-            mounts: &criu::with_other_names(&criu::mounts(&self.design.plan), &|mount| {
-                criu::other_name(root.as_fd(), mount)
-            }),
+            mounts: &criu::with_other_names(&mounts, &|mount| criu::other_name(root.as_fd(), mount)),
             joined: &joined,
             inherited: &descriptors,
             network_locked,

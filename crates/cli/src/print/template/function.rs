@@ -37,6 +37,9 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value, String> {
         ("len", [Value::Object(o)]) => Ok(o.len().into()),
         ("len", [Value::Null]) => Ok(0.into()),
         ("index", [value, keys @ ..]) => index(value, keys),
+        ("Label", [Value::Object(labels), Value::String(key)]) => {
+            Ok(labels.get(key).cloned().unwrap_or_else(|| "".into()))
+        }
         ("slice", [Value::String(s), bounds @ ..]) => slice(s, bounds),
         ("print", _) => Ok(values.iter().map(text).collect::<String>().into()),
         ("println", _) => Ok((values.iter().map(text).collect::<Vec<_>>().join(" ") + "\n").into()),

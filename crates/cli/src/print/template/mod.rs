@@ -15,6 +15,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Template {
     nodes: Vec<parse::Node>,
+    text: String,
 }
 
 impl Template {
@@ -23,7 +24,12 @@ impl Template {
     /// # Errors
     /// What is wrong with it, on one line.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        Ok(Self { nodes: parse::parse(text)? })
+        Ok(Self { nodes: parse::parse(text)?, text: text.to_owned() })
+    }
+
+    /// Whether `.FIELD` is in it, be it as plain text.
+    pub(crate) fn names(&self, field: &str) -> bool {
+        self.text.contains(&format!(".{field}"))
     }
 
     /// What the template says of `value`.

@@ -179,6 +179,11 @@ fn call(tokens: &[Token], piped: bool) -> Result<Call, String> {
     match first {
         Operand::Function(name) => Ok(Call::Function { name, arguments: operands }),
         value if operands.is_empty() && !piped => Ok(Call::Value(value)),
+        // docker's one method: `{{.Label "KEY"}}`.
+        Operand::Dot(path) if path == ["Label"] && operands.len() == 1 => Ok(Call::Function {
+            name: "Label".to_owned(),
+            arguments: [vec![Operand::Dot(path)], operands].concat(),
+        }),
         _ => Err("a value with arguments, or after |, is not a function".to_owned()),
     }
 }
