@@ -19,9 +19,22 @@ mod readme;
 mod usage;
 mod value;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    if words.next().is_some_and(|name| name == engine::NAME_SERVER) {
+        // Before everything that would stay in its memory.
+        return match engine::serve_names(words) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // For who starts it, who tells the user. It waits for this.
+                let _ = writeln!(std::io::stderr(), "{}", engine::in_full(&error));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let args = match args::parse(std::env::args_os()) {
         Ok(args) => args,
         Err(refusal) => return refusal.tell(),

@@ -86,6 +86,7 @@ fn describe(image: &Image, root: Root<'_>) -> Result<oci::runtime::Spec, Error> 
         hostname: HOSTNAME,
         points: &[],
         files: None,
+        network: None,
         init: None,
         cgroups_path: None,
         all_capabilities: 0,

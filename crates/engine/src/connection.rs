@@ -2,29 +2,20 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 
-use network::{Attachment, Held, Join, Mode, Network, Networks, PortRequest, Published, Table, Wishes};
-use serde::{Deserialize, Serialize};
+use network::{
+    Attachment, Exposed, Held, Hostname, Mode, Network, Networks, PortRequest, Published, Table, Wishes,
+};
+use store::Image;
 use sys::rtnetlink::Netlink;
 
-use crate::lock::Lock;
+use crate::joined;
 use crate::options::RunOptions;
-use crate::{Engine, Error, list, name, place};
+use crate::{Engine, Error, host, list, name, name_server};
 
-/// Name of the file that holds a [`Joined`].
-const FILE: &str = "network.json";
-
-/// What a container has of its networks while it runs.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Joined {
-    /// One for each network, in the order of the flags.
-    pub(crate) attachments: Vec<Attachment>,
-    /// Ports of the host that are passed on to it.
-    pub(crate) ports: Vec<Published>,
-}
+pub(crate) use crate::joined::{Joined, read};
 
 /// A container's networks on their way: addresses are taken, nothing is connected yet.
 #[derive(Debug, Default)]
@@ -32,6 +23,53 @@ pub(crate) struct Connection {
     networks: Vec<Network>,
     pub(crate) joined: Joined,
     held: Vec<Held>,
+    /// The container whose network it shares.
+    pub(crate) shared: Option<Shared>,
+}
+
+/// A container's network that another one shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Open, so that it is this one whatever becomes of the process that it was found by.
+    namespace: File,
+    /// Where its `hosts`, `hostname` and `resolv.conf` are.
+    pub(crate) dir: PathBuf,
+}
+
+impl Shared {
+    fn open(engine: &Engine, container: &str) -> Result<Shared, Error> {
+        let id = name::resolve(engine, container)?;
+        let not_running = || {
+            let name: String = container.chars().take(100).collect();
+            Error::Invalid(format!("cannot join the network of container {name}: it does not run"))
+        };
+        let pid = list::life(engine, &id)?.pid.ok_or_else(not_running)?;
+        let path = format!("/proc/{pid}/ns/net");
+        let namespace = File::open(&path).map_err(|_| not_running())?;
+        // Whose number it was before it was opened.
+        if list::life(engine, &id)?.pid != Some(pid) {
+            return Err(not_running());
+        }
+        Ok(Shared { namespace, dir: engine.container(&id) })
+    }
+
+    /// A path by which this process, and no other one, finds the namespace.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.namespace.as_raw_fd()))
+    }
+}
+
+/// What `-p` asks for, and with `-P` what the image and `--expose` name. What an image names and is no port is left out.
+fn ports_to_publish(options: &RunOptions, image: &Image) -> Vec<PortRequest> {
+    let mut ports = options.ports.clone();
+    if options.publish_all {
+        let mut exposed = options.expose.clone();
+        let config = image.config.config().as_ref();
+        let named = config.and_then(|config| config.exposed_ports().as_ref()).into_iter().flatten();
+        exposed.extend(named.filter_map(|text| text.parse::<Exposed>().ok()));
+        ports.extend(PortRequest::for_exposed(&exposed, &options.ports));
+    }
+    ports
 }
 
 impl Connection {
@@ -41,10 +79,15 @@ impl Connection {
         id: &str,
         dir: &Path,
         options: &RunOptions,
+        image: &Image,
     ) -> Result<Connection, Error> {
+        let ports = ports_to_publish(options, image);
+        if let Mode::Container(other) = &options.network {
+            return Ok(Connection { shared: Some(Shared::open(engine, other)?), ..Connection::default() });
+        }
         let joins = options.network.joins();
         if joins.is_empty() {
-            return match (&options.network, options.ports.is_empty()) {
+            return match (&options.network, ports.is_empty()) {
                 (_, true) => Ok(Connection::default()),
                 // docker's rule: they are reached anyway.
                 (Mode::Host, false) => {
@@ -58,7 +101,7 @@ impl Connection {
         }
         let (all, netlink) = (engine.networks(), open_netlink()?);
         let mut connection = Connection::default();
-        let prepared = connection.take(engine, &all, &netlink, id, dir, joins, options);
+        let prepared = connection.take(engine, &netlink, id, dir, options, &ports);
         if prepared.is_err() {
             connection.give_back_addresses(&all, id);
         }
@@ -80,57 +123,28 @@ impl Connection {
         Connection { joined, held, ..Connection::default() }
     }
 
-    #[allow(clippy::too_many_arguments)] // one call, only apart for the clean-up after it
     fn take(
         &mut self,
         engine: &Engine,
-        all: &Networks,
         netlink: &Netlink,
         id: &str,
         dir: &Path,
-        joins: &[Join],
         options: &RunOptions,
+        ports: &[PortRequest],
     ) -> Result<(), Error> {
-        for (number, join) in joins.iter().enumerate() {
-            let network = match join.network.as_str() {
-                network::DEFAULT => all.default_network(netlink)?,
-                other => all.find(other)?,
-            };
-            let leases = all.leases(&network);
-            // Looking at one's own lock would drop it.
-            let lives = |other: &str| other == id || Lock::is_held(engine, other);
-            let wished = [join.ip.map(IpAddr::from), join.ip6.map(IpAddr::from)];
-            let mut addresses = Vec::new();
+        for (number, join) in options.network.joins().iter().enumerate() {
+            let network = find(engine, netlink, &join.network)?;
             // In reach of give_back_addresses before the first address is taken.
             self.networks.push(network.clone());
-            for subnet in &network.subnets {
-                let wanted =
-                    wished.into_iter().flatten().find(|ip| ip.is_ipv4() == subnet.subnet.addr().is_ipv4());
-                let address = leases.take(subnet, wanted, id, &lives).map_err(with_name(engine))?;
-                addresses.push((address, subnet.subnet.prefix_len()));
-            }
-            if let Some(ip) =
-                wished.into_iter().flatten().find(|ip| !addresses.iter().any(|(other, _)| other == ip))
-            {
-                return Err(Error::Invalid(format!(
-                    "network {} has no subnet for address {ip}",
-                    network.name
-                )));
-            }
-            let mut attachment = Attachment::new(&network, id, number, addresses);
-            attachment.aliases.clone_from(&join.aliases);
-            attachment.mac = join.mac.unwrap_or(attachment.mac);
-            self.joined.attachments.push(attachment);
-            let switched = all.set_up(netlink, &network).map_err(cannot_be_made(&network.name))?;
-            if !switched.is_empty() {
-                tracing::info!("switched on for network {}: {}", network.name, switched.join(", "));
-            }
+            self.joined.attachments.push(joined::take(engine, netlink, &network, id, number, join)?);
         }
-        self.held = network::hold(&options.ports).map_err(|e| port_in_use(engine, e))?;
+        for network in &self.networks {
+            name_server::ensure(engine, network)?;
+        }
+        self.joined.servers.clone_from(&options.dns.servers);
+        self.held = network::hold(ports).map_err(|e| port_in_use(engine, e))?;
         self.joined.ports = self.held.iter().map(|held| held.port).collect();
-        let json = serde_json::to_vec(&self.joined)
-            .map_err(|source| Error::Damaged { path: dir.join(FILE), source })?;
-        place::write_whole(&dir.join(FILE), &json)
+        self.joined.write(dir)
     }
 
     /// The sockets that hold the host's ports.
@@ -153,11 +167,9 @@ impl Connection {
             let wishes = Wishes { default_route: number == 0, hairpin: !self.joined.ports.is_empty() };
             network::connect(&netlink, network, attachment, there.as_fd(), wishes)?;
         }
-        if !self.joined.ports.is_empty()
-            && let Some(first) = self.joined.attachments.first()
-        {
-            let addresses: Vec<IpAddr> = first.addresses.iter().map(|(ip, _)| *ip).collect();
+        if !self.joined.ports.is_empty() {
             let table = Table::open(&engine.networks().table()).map_err(network::Error::from)?;
+            let addresses = self.joined.published_at();
             table.publish(&self.joined.ports, &addresses, id).map_err(network::Error::from)?;
         }
         Ok(())
@@ -171,56 +183,39 @@ impl Connection {
     }
 }
 
-/// What a container has of its networks; `None` if it was never connected.
-pub(crate) fn read(dir: &Path) -> Option<Joined> {
-    serde_json::from_slice(&std::fs::read(dir.join(FILE)).ok()?).ok()
+/// The contents of `/etc/hosts` and `/etc/resolv.conf` of a container on these networks.
+pub(crate) fn files(
+    options: &RunOptions,
+    hostname: &Hostname,
+    attachments: &[Attachment],
+) -> Result<(String, String), Error> {
+    let mode = &options.network;
+    let hosts = network::hosts(mode, hostname, attachments, &host::etc("hosts"), &options.extra_hosts);
+    Ok((hosts.map_err(Error::Invalid)?, resolv_conf(options, attachments)))
 }
 
-/// Gives back what a container that has ended had: addresses and ports. Its links went with its namespace.
+/// The contents of `/etc/resolv.conf`.
+pub(crate) fn resolv_conf(options: &RunOptions, attachments: &[Attachment]) -> String {
+    let mode = &options.network;
+    network::resolv_conf(mode, &host::resolv_conf(mode), attachments, &options.dns)
+}
+
+/// Gives back what a container that has ended had.
 pub(crate) fn end(engine: &Engine, id: &str, dir: &Path) -> Result<(), Error> {
-    let path = dir.join(FILE);
-    let Some(joined) = read(dir) else { return Ok(()) };
+    joined::end(engine, id, dir, false)
+}
+
+/// A network by name or ID; the default one is made at first use.
+pub(crate) fn find(engine: &Engine, netlink: &Netlink, wanted: &str) -> Result<Network, Error> {
     let all = engine.networks();
-    if !joined.ports.is_empty() {
-        let table = Table::open(&all.table()).map_err(network::Error::from)?;
-        table.unpublish(&|comment| comment == id).map_err(network::Error::from)?;
+    match wanted {
+        network::DEFAULT => Ok(all.default_network(netlink)?),
+        other => Ok(all.find(other)?),
     }
-    for attachment in &joined.attachments {
-        // A network that is gone has no leases.
-        if let Ok(network) = all.find(&attachment.network_id) {
-            let leases = all.leases(&network);
-            for (address, _) in &attachment.addresses {
-                leases.give_back(*address, id)?;
-            }
-        }
-    }
-    place::remove_file(&path)
 }
 
 pub(crate) fn open_netlink() -> Result<Netlink, Error> {
     Netlink::open().map_err(Error::io("open a netlink socket"))
-}
-
-/// What the kernel refused to make, or what the caller may not make, can be done without.
-fn cannot_be_made(network: &str) -> impl Fn(network::Error) -> Error + '_ {
-    move |source| match source {
-        network::Error::Link { .. } | network::Error::Io { .. } | network::Error::Nftables(_) => {
-            Error::NoNetwork { network: network.to_owned(), source }
-        }
-        other => other.into(),
-    }
-}
-
-/// Shows a container by its name where the network knows its ID only.
-fn with_name(engine: &Engine) -> impl Fn(network::Error) -> Error + '_ {
-    |error| match error {
-        network::Error::AddressInUse { address, network, by } => {
-            let record = crate::record::Record::read(&engine.container(&by)).ok().flatten();
-            let by = record.map_or_else(|| name::short(&by).to_owned(), |record| record.name);
-            network::Error::AddressInUse { address, network, by }.into()
-        }
-        other => other.into(),
-    }
 }
 
 /// Finds out who has the port: a container of ours, if it is one.

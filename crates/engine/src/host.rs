@@ -43,6 +43,16 @@ pub(crate) fn etc(name: &str) -> String {
         .unwrap_or_default()
 }
 
+/// The host's resolv.conf, for a container with this network. Where the host asks systemd-resolved on loopback, which only
+/// the host reaches, it is the one with the servers that systemd-resolved asks.
+pub(crate) fn resolv_conf(mode: &network::Mode) -> String {
+    let own = etc("resolv.conf");
+    if *mode != network::Mode::Host && network::names_loopback_only(&own) {
+        return fs::read_to_string("/run/systemd/resolve/resolv.conf").unwrap_or(own);
+    }
+    own
+}
+
 /// What a privileged container sees below /dev: every device of the host, but for those that each container has of its
 /// own (docker's list).
 pub(crate) fn devices() -> Vec<LinuxDevice> {

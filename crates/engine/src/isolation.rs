@@ -123,8 +123,13 @@ impl Isolation {
         Ok(found)
     }
 
-    /// The namespaces of a container whose network is its own or the host's.
-    pub(crate) fn namespaces(&self, found: &Found, host_network: bool) -> Vec<LinuxNamespace> {
+    /// The namespaces of a container whose network is its own, the host's, or that of `network`.
+    pub(crate) fn namespaces(
+        &self,
+        found: &Found,
+        host_network: bool,
+        network: Option<PathBuf>,
+    ) -> Vec<LinuxNamespace> {
         use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Time, Uts};
         let kinds = [
             (Pid, self.pid != Share::Host, &found.pid),
@@ -132,7 +137,7 @@ impl Isolation {
             (Uts, !self.uts_host, &None),
             (Mount, true, &None),
             (Cgroup, !self.cgroup_host, &None),
-            (Network, !host_network, &None),
+            (Network, !host_network, &network),
             (Time, !self.time_offsets.is_empty(), &None),
         ];
         let own = kinds.into_iter().filter(|(_, own, _)| *own);

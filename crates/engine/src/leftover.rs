@@ -13,7 +13,7 @@ use store::Store;
 
 use crate::lock::Lock;
 use crate::record::{Exit, RECORD, Record, read_started, stays};
-use crate::{Engine, Error, connection, monitor, name, place, time, tree, volume};
+use crate::{Engine, Error, joined, monitor, name, name_server, place, time, tree, volume};
 
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
 /// look at a directory that is empty unless containers run.
@@ -31,6 +31,13 @@ pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
     for entry in entries {
         let entry = entry.map_err(Error::io(format!("list {locks:?}")))?;
         let id = entry.file_name().to_string_lossy().into_owned();
+        if let Some(container) = joined::locked(&id) {
+            if let Some(lock) = Lock::try_take(engine, &id)? {
+                // As below.
+                let _ = joined::recover(engine, container, lock);
+            }
+            continue;
+        }
         if !name::is_id(&id) {
             continue;
         }
@@ -43,6 +50,7 @@ pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
             };
         }
     }
+    name_server::revive(engine);
     Ok(())
 }
 
@@ -54,7 +62,7 @@ fn bury(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
     end_orphan(engine, id)?;
     remove_cgroup(id)?;
     monitor::remove_place(engine, id)?;
-    connection::end(engine, id, &dir)?;
+    joined::end(engine, id, &dir, true)?;
     if kept.is_none() {
         return destroy(engine, id, record.as_ref(), true, &Store::open(&engine.root)?, lock);
     }

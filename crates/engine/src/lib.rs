@@ -23,6 +23,8 @@ mod image;
 mod info;
 mod inspect;
 mod isolation;
+mod joined;
+mod joining;
 mod keys;
 mod leftover;
 mod limits;
@@ -33,6 +35,7 @@ mod make;
 mod monitor;
 mod mount;
 mod name;
+mod name_server;
 mod names;
 mod networks;
 mod oom;
@@ -73,15 +76,17 @@ pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::{Kind as ObjectKind, inspect};
 pub use isolation::{Device, DeviceRule, Isolation, Seccomp, Share};
+pub use joining::{connect_network, disconnect_network};
 pub use limits::Limits;
 pub use list::{ps, remove};
 pub use logs::{LogLine, LogsOptions, logs};
 pub use monitor::{End, ended};
+pub use name_server::{NAME_SERVER, serve_names};
 pub use names::{Thing, names};
 pub use network::Error as NetworkError;
 pub use network::{
-    Driver, Hostname, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol, Published, Subnet,
-    parse_mac,
+    Dns, Driver, Exposed, Hostname, Join, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol,
+    Published, Subnet, parse_mac,
 };
 pub use networks::{
     NetworkUse, create_network, inspect_network, networks, ports, prune_networks, remove_network,

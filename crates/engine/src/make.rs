@@ -133,7 +133,7 @@ pub(crate) fn stack(dir: &Path, image: &Image) -> Result<OwnedFd, Error> {
 fn describe(engine: &Engine, id: &str, options: &RunOptions, image: &Image) -> Result<Record, Error> {
     let config = image.config.config().clone().unwrap_or_default();
     let wanted = options.user.as_ref().or(config.user().as_ref()).map_or("", String::as_str);
-    let hostname = hostname(id, options)?;
+    let hostname = hostname(engine, id, options)?;
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut names = Vec::new();
     names.resize_with(config.volumes().iter().flatten().count() + options.volumes.len(), name::new_id);
@@ -170,11 +170,17 @@ fn describe(engine: &Engine, id: &str, options: &RunOptions, image: &Image) -> R
     })
 }
 
-/// The user's choice; else with the host's network the host's own name, if it is a valid one.
-fn hostname(id: &str, options: &RunOptions) -> Result<Hostname, Error> {
+/// The user's choice; that of the container whose network it shares; else with the host's network or UTS namespace the
+/// host's own name, if it is a valid one.
+fn hostname(engine: &Engine, id: &str, options: &RunOptions) -> Result<Hostname, Error> {
     if options.isolation.uts_host && options.hostname.is_some() {
         let why = "--hostname and --uts host exclude each other: the name would be the host's";
         return Err(Error::Invalid(why.to_owned()));
+    }
+    if let NetworkMode::Container(other) = &options.network {
+        let record = Record::read(&engine.container(&name::resolve(engine, other)?))?;
+        let record = record.ok_or_else(|| Error::NoSuchContainer(other.clone()))?;
+        return record.hostname.parse().map_err(|e| Error::Invalid(format!("{e}")));
     }
     let of_host = || {
         host::nodename()

@@ -1,8 +1,9 @@
 //! What a user asks of `run`, as plain values: nothing here has been looked up or defaulted from an image.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use network::{Hostname, Mode, PortRequest};
+use network::{Dns, Exposed, Hostname, Mode, PortRequest};
 use oci::Platform;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,18 @@ pub struct RunOptions {
     /// `-p`.
     #[serde(default)]
     pub ports: Vec<PortRequest>,
+    /// `-P`: publish every port that the image or `expose` names.
+    #[serde(default)]
+    pub publish_all: bool,
+    /// `--expose`.
+    #[serde(default)]
+    pub expose: Vec<Exposed>,
+    /// `--dns`, `--dns-search`, `--dns-option`.
+    #[serde(default)]
+    pub dns: Dns,
+    /// `--add-host`: names with their addresses, for `/etc/hosts`; without one the host's, as the container reaches it.
+    #[serde(default)]
+    pub extra_hosts: Vec<(Hostname, Option<IpAddr>)>,
     /// `--cap-add`: `NET_ADMIN`, `CAP_NET_ADMIN`, `ALL`; case does not matter.
     pub cap_add: Vec<String>,
     /// `--cap-drop`, as `cap_add`.
@@ -290,6 +303,10 @@ impl RunOptions {
             read_only: false,
             network: Mode::default(),
             ports: Vec::new(),
+            publish_all: false,
+            expose: Vec::new(),
+            dns: Dns::default(),
+            extra_hosts: Vec::new(),
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             privileged: false,

@@ -33,6 +33,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) points: &'a [Point],
     /// Directory with `hosts`, `hostname` and `resolv.conf` for the container.
     pub(crate) files: Option<&'a Path>,
+    /// The network namespace of another container.
+    pub(crate) network: Option<PathBuf>,
     /// The init to run as process 1.
     pub(crate) init: Option<&'a Path>,
     /// Below the mount points of the cgroup hierarchies; `None` leaves it to the runtime.
@@ -93,13 +95,17 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
     let isolation = &options.isolation;
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(isolation.namespaces(from.found, options.network == Mode::Host)))
+        .set_namespaces(Some(isolation.namespaces(
+            from.found,
+            options.network == Mode::Host,
+            from.network.clone(),
+        )))
         .set_time_offsets(isolation.offsets())
         .set_resources(Some(resources(options, &isolation.device_rules(from.found))?))
         .set_cgroups_path(from.cgroups_path.clone())
         .set_devices(Some(devices(from)).filter(|devices| !devices.is_empty()));
     let mut sysctls = HashMap::new();
-    if options.network != Mode::Host {
+    if options.network != Mode::Host && from.network.is_none() {
         // As docker has it since 20.10: low ports and ping need no privilege where the network is the container's.
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());

@@ -11,7 +11,7 @@ use runtime::{Console, Stdio};
 use store::Image;
 use sys::tty::Size;
 
-use crate::connection::{self, Connection};
+use crate::connection::{self, Connection, Shared};
 use crate::isolation::Found;
 use crate::leftover::{cgroups_path, end_runtime};
 use crate::record::{Record, write_started};
@@ -70,10 +70,10 @@ fn bring_up(
     let (passwd, group) = (root.read("/etc/passwd")?, root.read("/etc/group")?);
     let mut user = user::resolve(&record.user, &passwd, &group).map_err(Error::Invalid)?;
     user.join(&record.options.isolation.groups, &group).map_err(Error::Invalid)?;
-    let connection = Connection::prepare(engine, &record.id, dir, &record.options)?;
+    let connection = Connection::prepare(engine, &record.id, dir, &record.options, image)?;
     write_files(record, dir, &connection)?;
     let found = record.options.isolation.find(engine)?;
-    let mut spec = describe(record, dir, image, &user, &found)?;
+    let mut spec = describe(record, dir, image, &user, &connection, &found)?;
     if let Some(process) = spec.process_mut().as_mut().filter(|_| record.options.tty) {
         let size = given.size;
         let size = size.map(|size| BoxBuilder::default().height(size.rows).width(size.columns).build());
@@ -108,10 +108,17 @@ fn bring_up(
 /// Refuses what [`start`] would refuse of the record's options.
 pub(crate) fn check(record: &Record, dir: &Path, image: &Image) -> Result<(), Error> {
     let nobody = user::resolve("0:0", b"", b"").map_err(Error::Invalid)?;
-    describe(record, dir, image, &nobody, &Found::default()).map(drop)
+    describe(record, dir, image, &nobody, &Connection::default(), &Found::default()).map(drop)
 }
 
-fn describe(record: &Record, dir: &Path, image: &Image, user: &User, found: &Found) -> Result<Spec, Error> {
+fn describe(
+    record: &Record,
+    dir: &Path,
+    image: &Image,
+    user: &User,
+    connection: &Connection,
+    found: &Found,
+) -> Result<Spec, Error> {
     let options = &record.options;
     let config: Config = image.config.config().clone().unwrap_or_default();
     let init = options.init.then(|| dir.join("init"));
@@ -122,7 +129,8 @@ fn describe(record: &Record, dir: &Path, image: &Image, user: &User, found: &Fou
         user,
         hostname: &record.hostname,
         points: &record.points,
-        files: Some(dir),
+        files: Some(connection.shared.as_ref().map_or(dir, |shared| &shared.dir)),
+        network: connection.shared.as_ref().map(Shared::path),
         init: init.as_deref(),
         cgroups_path: Some(cgroups_path(&record.id)),
         all_capabilities: if wants_all { host::bounding_capabilities()? } else { 0 },
@@ -135,11 +143,13 @@ fn describe(record: &Record, dir: &Path, image: &Image, user: &User, found: &Fou
 
 /// The files that are bound over the image's own. They are new for each start, because addresses may be.
 fn write_files(record: &Record, dir: &Path, connection: &Connection) -> Result<(), Error> {
-    let mode = &record.options.network;
+    if connection.shared.is_some() {
+        // It sees those of whose network it shares.
+        return Ok(());
+    }
     let hostname: Hostname = record.hostname.parse().map_err(|e| Error::Invalid(format!("{e}")))?;
     let attachments = &connection.joined.attachments;
-    let hosts = network::hosts(mode, &hostname, attachments, &host::etc("hosts"));
-    let resolv_conf = network::resolv_conf(mode, &host::etc("resolv.conf"));
+    let (hosts, resolv_conf) = connection::files(&record.options, &hostname, attachments)?;
     place::write_anew(&dir.join("hosts"), hosts.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)

@@ -29,6 +29,9 @@ pub struct Attachment {
     /// Where everything else is reached.
     #[serde(default)]
     pub gateways: Vec<IpAddr>,
+    /// Who knows the containers of this network by name; nobody on the default network, and where the host has no address.
+    #[serde(default)]
+    pub names: Option<IpAddr>,
     /// Further names on this network.
     #[serde(default)]
     pub aliases: Vec<String>,
@@ -59,6 +62,7 @@ impl Attachment {
             mac: wire_address(&addresses).unwrap_or_else(|| mac(&format!("{container}{number}"))),
             addresses,
             gateways: if internal { Vec::new() } else { gateways.collect() },
+            names: network.name_server(),
             aliases: Vec::new(),
         }
     }
@@ -140,7 +144,7 @@ pub fn connect(
 }
 
 fn configure(inside: &Netlink, attachment: &Attachment, default_route: bool) -> Result<(), Error> {
-    let Attachment { link: name, addresses, gateways, .. } = attachment;
+    let Attachment { link: name, addresses, .. } = attachment;
     let fail = |what: String| Error::link(format!("{what} in the container"));
     let link = inside.link(name).map_err(fail(format!("find link {name}")))?;
     for (ip, prefix) in addresses {
@@ -151,16 +155,23 @@ fn configure(inside: &Netlink, attachment: &Attachment, default_route: bool) -> 
         }
     }
     inside.set_up(link.index, true).map_err(fail(format!("switch on link {name}")))?;
-    if default_route {
-        for gateway in gateways {
-            // An address of the gateway's family is what makes it reachable.
-            if !addresses.iter().any(|(ip, _)| ip.is_ipv4() == gateway.is_ipv4()) {
-                continue;
-            }
-            let route = Route { to: None, gateway: Some(*gateway), link: Some(link.index) };
-            match inside.add_route(route) {
-                Err(e) if gateway.is_ipv6() && e.raw_os_error() == Some(nix::libc::EACCES) => {}
-                other => other.map_err(fail(format!("add the default route through {gateway}")))?,
+    if default_route { route_out(inside, link.index, attachment) } else { Ok(()) }
+}
+
+fn route_out(inside: &Netlink, link: u32, attachment: &Attachment) -> Result<(), Error> {
+    for gateway in &attachment.gateways {
+        // An address of the gateway's family is what makes it reachable.
+        if !attachment.addresses.iter().any(|(ip, _)| ip.is_ipv4() == gateway.is_ipv4()) {
+            continue;
+        }
+        let route = Route { to: None, gateway: Some(*gateway), link: Some(link) };
+        match inside.add_route(route) {
+            // The container has one already.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) if gateway.is_ipv6() && e.raw_os_error() == Some(nix::libc::EACCES) => {}
+            other => {
+                let what = format!("add the default route through {gateway} in the container");
+                other.map_err(Error::link(what))?;
             }
         }
     }
@@ -181,4 +192,58 @@ fn settle(netlink: &Netlink, inside: &Netlink, attachment: &Attachment, hairpin:
         }
     }
     Ok(())
+}
+
+/// Takes a container off a network: removes the link, as far as it is there. `there` is the container's network namespace,
+/// if it still has one.
+///
+/// # Errors
+/// The kernel's.
+pub fn disconnect(
+    netlink: &Netlink,
+    attachment: &Attachment,
+    there: Option<BorrowedFd<'_>>,
+) -> Result<(), Error> {
+    if !attachment.host_link.is_empty() {
+        // The other end goes with it.
+        return crate::remove_link(netlink, &attachment.host_link);
+    }
+    let Some(there) = there else { return Ok(()) };
+    let inside = Netlink::open_in(there).map_err(Error::link("enter the container's network namespace"))?;
+    match inside.link(&attachment.link) {
+        Err(e) if e.raw_os_error() == Some(nix::libc::ENODEV) => Ok(()),
+        Err(e) => Err(Error::link(format!("find link {}", attachment.link))(e)),
+        Ok(link) => {
+            inside.delete_link(link.index).map_err(Error::link(format!("remove link {}", attachment.link)))
+        }
+    }
+}
+
+/// Leads everything else out through this network, if nothing does.
+///
+/// # Errors
+/// The kernel's.
+pub fn lead_out(attachment: &Attachment, there: BorrowedFd<'_>) -> Result<(), Error> {
+    let inside = Netlink::open_in(there).map_err(Error::link("enter the container's network namespace"))?;
+    let link =
+        inside.link(&attachment.link).map_err(Error::link(format!("find link {}", attachment.link)))?;
+    route_out(&inside, link.index, attachment)
+}
+
+/// Makes the container's cable a port of the network's bridge, as it was before somebody removed the bridge.
+///
+/// # Errors
+/// The kernel's. A container that is just ending has no cable any more, which is none.
+pub fn plug_in_again(netlink: &Netlink, network: &Network, attachment: &Attachment) -> Result<(), Error> {
+    if attachment.host_link.is_empty() {
+        return Ok(());
+    }
+    let (Ok(bridge), Ok(port)) = (netlink.link(&network.link), netlink.link(&attachment.host_link)) else {
+        return Ok(());
+    };
+    if port.master == Some(bridge.index) {
+        return Ok(());
+    }
+    let what = format!("plug {} into bridge {}", attachment.host_link, network.link);
+    netlink.set_master(port.index, bridge.index).map_err(Error::link(what))
 }

@@ -25,6 +25,16 @@ impl Leases {
         Leases { dir: all.join(&network.id), network: network.name.clone() }
     }
 
+    /// Those of the network with this ID, to look at.
+    pub(crate) fn of(all: &Path, network: &str) -> Leases {
+        Leases { dir: all.join(network), network: network.to_owned() }
+    }
+
+    /// Who has an address.
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<String> {
+        Some(fs::read_link(self.path(address)).ok()?.to_string_lossy().into_owned())
+    }
+
     /// Takes a free address of `subnet` for `owner`, or the one that is asked for. `lives` says whether a container that
     /// holds one still does.
     ///

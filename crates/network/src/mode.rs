@@ -14,6 +14,8 @@ pub enum Mode {
     None,
     /// The host's network namespace.
     Host,
+    /// The network namespace of the container with this name or ID, which runs.
+    Container(String),
     /// An own network namespace that is joined to these networks, the default route through the first.
     Joined(Vec<Join>),
 }
@@ -52,7 +54,7 @@ pub struct ParseModeError {
     why: &'static str,
 }
 
-/// One `--network`: `none`, `host`, or `NAME[:KEY=VALUE,…]` with the keys `ip`, `ip6`, `mac` and `alias`.
+/// One `--network`: `none`, `host`, `container:NAME`, or `NAME[:KEY=VALUE,…]` with the keys `ip`, `ip6`, `mac` and `alias`.
 impl FromStr for Mode {
     type Err = ParseModeError;
 
@@ -62,6 +64,13 @@ impl FromStr for Mode {
             "none" => return Ok(Self::None),
             "host" => return Ok(Self::Host),
             _ => {}
+        }
+        if let Some(name) = text.strip_prefix("container:") {
+            return if name.is_empty() {
+                fail("wants container:NAME")
+            } else {
+                Ok(Self::Container(name.to_owned()))
+            };
         }
         let (name, options) = text.split_once(':').unwrap_or((text, ""));
         if name.is_empty() {
@@ -129,7 +138,7 @@ impl Mode {
     pub fn joins(&self) -> &[Join] {
         match self {
             Mode::Joined(joins) => joins,
-            Mode::None | Mode::Host => &[],
+            Mode::None | Mode::Host | Mode::Container(_) => &[],
         }
     }
 }
@@ -139,6 +148,9 @@ impl fmt::Display for Mode {
         match self {
             Self::None => f.write_str("none"),
             Self::Host => f.write_str("host"),
+            Self::Container(name) => write!(f, "container:{name}"),
+            // It was taken off all of them.
+            Self::Joined(joins) if joins.is_empty() => f.write_str("none"),
             Self::Joined(joins) => {
                 let names: Vec<&str> = joins.iter().map(|join| join.network.as_str()).collect();
                 f.write_str(&names.join(","))
@@ -161,6 +173,7 @@ mod tests {
         let join = |network: &str| Join { network: network.to_owned(), ..Join::default() };
         assert_eq!(parse("web"), Mode::Joined(vec![join("web")]));
         assert_eq!(parse("default"), parse("bridge"));
+        assert_eq!(parse("container:web"), Mode::Container("web".to_owned()));
         let full = parse("web:ip=10.0.0.5,ip6=fd00::5,mac=02:00:00:00:00:01,alias=a,alias=b");
         let wanted = Join {
             ip: "10.0.0.5".parse().ok(),
@@ -170,9 +183,16 @@ mod tests {
             ..join("web")
         };
         assert_eq!(full, Mode::Joined(vec![wanted]));
-        for bad in
-            ["", ":ip=1.2.3.4", "web:ip=x", "web:mac=01:00:00:00:00:01", "web:mac=1", "web:x=y", "web:alias="]
-        {
+        for bad in [
+            "",
+            "container:",
+            ":ip=1.2.3.4",
+            "web:ip=x",
+            "web:mac=01:00:00:00:00:01",
+            "web:mac=1",
+            "web:x=y",
+            "web:alias=",
+        ] {
             assert!(bad.parse::<Mode>().is_err(), "{bad}");
         }
     }
@@ -183,7 +203,9 @@ mod tests {
         assert_eq!(merge(&["a", "b"]).unwrap().to_string(), "a,b");
         assert_eq!(merge(&[]).unwrap(), parse("bridge"));
         assert_eq!(merge(&["host", "host"]).unwrap(), Mode::Host);
-        for bad in [&["a", "host"][..], &["none", "a"], &["a", "b", "a"], &["none", "host"]] {
+        for bad in
+            [&["a", "host"][..], &["none", "a"], &["a", "b", "a"], &["none", "host"], &["container:x", "a"]]
+        {
             assert!(merge(bad).is_err(), "{bad:?}");
         }
     }

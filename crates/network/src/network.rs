@@ -94,6 +94,14 @@ impl Subnet {
     }
 }
 
+impl Network {
+    /// Where its containers are known by name: the bridge's address.
+    pub fn name_server(&self) -> Option<IpAddr> {
+        let has_one = self.driver == Driver::Bridge && self.name != crate::DEFAULT;
+        self.subnets.iter().filter(|_| has_one).find_map(|subnet| subnet.gateway)
+    }
+}
+
 impl FromStr for Driver {
     type Err = Error;
 

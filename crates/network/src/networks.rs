@@ -13,7 +13,7 @@ use sys::rtnetlink::Netlink;
 
 use crate::network::{Driver, Network, Subnet};
 use crate::rules::{Bridged, Table};
-use crate::{Error, Leases, firewall, forwarding};
+use crate::{Error, Leases, NameServer, NameServerPlace, firewall, forwarding};
 
 /// The network of containers that name none.
 pub const DEFAULT: &str = "bridge";
@@ -32,6 +32,8 @@ pub struct Networks {
     dir: PathBuf,
     /// Who has which address.
     leases: PathBuf,
+    /// Where servers of names are found.
+    names: PathBuf,
     /// Distinguishes what several stores have on one host; empty for the host's usual store.
     suffix: String,
 }
@@ -59,12 +61,26 @@ pub struct NewNetwork {
     pub labels: BTreeMap<String, String>,
 }
 
+/// What it took to have a network on the host.
+#[derive(Debug, Default)]
+pub struct SetUp {
+    /// The sysctls that had to be switched on.
+    pub switched: Vec<&'static str>,
+    /// Bridge or rules had to be made. If containers are on the network, they must be plugged in and published again.
+    pub made: bool,
+}
+
 impl Networks {
     /// Those below `root`, with leases below `runroot`; nothing is touched. `usual` is whether this is the host's usual
     /// store, whose names on the host are plain: `rcr0` and `rcr`.
     pub fn new(root: &Path, runroot: &Path, usual: bool) -> Networks {
         let suffix = if usual { String::new() } else { format!("{:08x}", hash(root)) };
-        Networks { dir: root.join("networks"), leases: runroot.join("leases"), suffix }
+        Networks {
+            dir: root.join("networks"),
+            leases: runroot.join("leases"),
+            names: runroot.join("names"),
+            suffix,
+        }
     }
 
     /// Name of the table of nftables.
@@ -75,6 +91,24 @@ impl Networks {
     /// The leases of a network.
     pub fn leases(&self, network: &Network) -> Leases {
         Leases::new(&self.leases, network)
+    }
+
+    /// Where the server of names of the network with this ID is found.
+    pub fn name_server(&self, network: &str) -> NameServerPlace {
+        NameServerPlace::new(&self.names, network)
+    }
+
+    /// All servers of names that are, or were until they were killed.
+    pub fn name_servers(&self) -> Vec<NameServerPlace> {
+        NameServerPlace::all(&self.names)
+    }
+
+    /// Listens as the server of names of a network; `None`: another process does.
+    ///
+    /// # Errors
+    /// The port is somebody else's.
+    pub fn serve_names(&self, network: &Network) -> Result<Option<NameServer>, Error> {
+        NameServer::open(network, self.leases.clone(), self.name_server(&network.id))
     }
 
     /// All of them, by name.
@@ -232,29 +266,29 @@ impl Networks {
         Ok(())
     }
 
-    /// Makes sure that a bridge network is there on the host: forwarding, bridge, rules. Tells which sysctls it had to
-    /// switch on.
+    /// Makes sure that a bridge network is there on the host: forwarding, bridge, rules.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn set_up(&self, netlink: &Netlink, network: &Network) -> Result<Vec<&'static str>, Error> {
-        let mut switched = Vec::new();
+    pub fn set_up(&self, netlink: &Netlink, network: &Network) -> Result<SetUp, Error> {
+        let mut set_up = SetUp::default();
         if network.driver != Driver::Bridge {
-            return Ok(switched);
+            return Ok(set_up);
         }
         if !network.internal {
             let ipv6 = network.subnets.iter().any(|subnet| subnet.subnet.addr().is_ipv6());
-            switched = forwarding::switch_on(ipv6)?;
+            set_up.switched = forwarding::switch_on(ipv6)?;
         }
         let table = Table::open(&self.table())?;
         let there = netlink.link(&network.link).is_ok_and(|link| link.up) && table.exists()?;
         crate::bridge::set_up(netlink, network)?;
         if !there {
             self.set_rules(&table)?;
+            set_up.made = true;
         }
         // Each time: a firewall may have come up since.
         firewall::open_for(&self.table(), &network.link)?;
-        Ok(switched)
+        Ok(set_up)
     }
 
     /// One process at a time, or an older list of networks could replace a newer one.

@@ -53,6 +53,57 @@ pub struct PortRequest {
     pub protocol: Protocol,
 }
 
+/// A port that a container listens on, or a range of them: `80`, `53/udp`, `8000-8010`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposed {
+    /// First and last one.
+    pub ports: (u16, u16),
+    /// What they belong to.
+    pub protocol: Protocol,
+}
+
+impl FromStr for Exposed {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Exposed, Error> {
+        let (ports, protocol) = match text.split_once('/') {
+            Some((ports, protocol)) => (ports, protocol.parse()?),
+            None => (text, Protocol::Tcp),
+        };
+        let text: String = text.chars().take(100).collect();
+        let wants = || Error::Invalid(format!("invalid port {text:?}: wants PORT[-LAST][/PROTOCOL]"));
+        Ok(Exposed { ports: range(ports).ok_or_else(wants)?, protocol })
+    }
+}
+
+impl PortRequest {
+    /// What `-P` adds to the `asked`: a port of the host for each one exposed, unless it has some already.
+    pub fn for_exposed(exposed: &[Exposed], asked: &[PortRequest]) -> Vec<PortRequest> {
+        let mut ports: Vec<(u16, Protocol)> = exposed
+            .iter()
+            .flat_map(|Exposed { ports: (first, last), protocol }| {
+                (*first..=*last).map(|port| (port, *protocol))
+            })
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports.retain(|(port, protocol)| {
+            let has = |request: &PortRequest| {
+                let (first, last) = request.container_ports;
+                request.protocol == *protocol && (first..=last).contains(port)
+            };
+            !asked.iter().any(has)
+        });
+        let request = |(port, protocol)| PortRequest {
+            host_ip: None,
+            host_ports: None,
+            container_ports: (port, port),
+            protocol,
+        };
+        ports.into_iter().map(request).collect()
+    }
+}
+
 impl Protocol {
     /// IPPROTO_TCP and so on.
     pub(crate) fn number(self) -> u8 {
@@ -271,6 +322,19 @@ mod tests {
             };
             assert_eq!(parse(text), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn exposed_ports_are_published_once() {
+        let exposed: Vec<Exposed> =
+            ["80", "53/udp", "8000-8002", "80/tcp"].map(|text| text.parse().unwrap()).to_vec();
+        let asked = [parse("8080:80"), parse("8001")];
+        let added: Vec<(u16, Protocol)> = PortRequest::for_exposed(&exposed, &asked)
+            .into_iter()
+            .map(|request| (request.container_ports.0, request.protocol))
+            .collect();
+        assert_eq!(added, [(53, Protocol::Udp), (8000, Protocol::Tcp), (8002, Protocol::Tcp)]);
+        assert!("80/icmp".parse::<Exposed>().is_err() && "x".parse::<Exposed>().is_err());
     }
 
     #[test]

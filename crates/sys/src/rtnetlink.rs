@@ -249,6 +249,16 @@ impl Netlink {
         self.socket.change(libc::RTM_NEWLINK, 0, body)
     }
 
+    /// Makes a link a port of the bridge with this number.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_master(&self, index: u32, bridge: u32) -> io::Result<()> {
+        let mut body = Body::new(&link_header(index, 0, 0));
+        body.put(libc::IFLA_MASTER, &bridge.to_ne_bytes());
+        self.socket.change(libc::RTM_NEWLINK, 0, body)
+    }
+
     /// The addresses of a link, of every family.
     ///
     /// # Errors

@@ -2,10 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::world::ok;
 
@@ -25,6 +25,16 @@ impl Network {
         let network = Self { descriptor: std::thread::spawn(make).join().expect("no panic") };
         ok(network.command("ip").args(["link", "set", "lo", "up"]));
         network
+    }
+
+    /// That of this thread.
+    pub fn here() -> Self {
+        Self { descriptor: File::open("/proc/thread-self/ns/net").expect("its own namespace") }
+    }
+
+    /// This thread goes there, and what it starts.
+    pub fn enter(&self) {
+        setns(self.descriptor.as_fd(), CloneFlags::CLONE_NEWNET).expect("root");
     }
 
     /// `program` in it.

@@ -17,6 +17,7 @@ mod exec;
 mod files;
 mod foreground;
 mod hostile_images;
+mod joining;
 mod lifecycle;
 mod limits;
 mod logs;
@@ -24,10 +25,12 @@ mod manners;
 mod merged_root;
 mod mount_fields;
 mod mounts;
+mod names;
 mod net_devices;
 mod network;
 mod process_fields;
 mod processes;
+mod reach;
 mod resources;
 mod restart;
 mod rootless;
@@ -48,6 +51,9 @@ fn main() {
         run_flags::CASES,
         volumes::CASES,
         files::CASES,
+        names::CASES,
+        joining::CASES,
+        reach::CASES,
         exec::CASES,
         watch::CASES,
         manners::CASES,

@@ -1,7 +1,9 @@
 //! Networks of containers, in a network namespace of the test's own that stands for the host.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,8 +12,8 @@ use harness::leaks::{Snapshot, assert_none_since};
 use harness::world::{World, fails, ok, say};
 use harness::{Case, cases, image};
 use serde_json::{Value, json};
-use sys::clone::{namespace, unshare};
-use sys::rtnetlink::Netlink;
+use sys::clone::{namespace, setns, unshare};
+use sys::rtnetlink::{End, Kind, Netlink, Route};
 
 const BUSYBOX: harness::host::Need = Path("/bin/busybox");
 
@@ -22,6 +24,9 @@ pub(crate) const CASES: &[Case] = cases!("network":
     networks_are_made_used_and_removed [Root, BUSYBOX],
     addresses_can_be_asked_for [Root, BUSYBOX],
     several_networks_at_once [Root, BUSYBOX],
+    a_container_shares_another_ones_network [Root, BUSYBOX],
+    exposed_ports_are_published_with_p_in_capitals [Root, BUSYBOX],
+    flags_of_docker_for_addresses_and_hosts [Root, BUSYBOX],
     a_killed_run_leaves_no_address_and_no_port [Root, BUSYBOX],
     fifty_at_once_have_an_address_each [Root, BUSYBOX],
     wishes_that_make_no_sense_are_refused [Root, BUSYBOX],
@@ -29,13 +34,13 @@ pub(crate) const CASES: &[Case] = cases!("network":
 );
 
 /// A store, an image, and a host without any network but loopback: this thread is in it, and with it what it starts.
-struct Host {
-    world: World,
-    image: String,
+pub(crate) struct Host {
+    pub(crate) world: World,
+    pub(crate) image: String,
 }
 
 /// Runs a test in a host of its own, and sees that the real one has nothing more afterwards.
-fn on_a_host(test: impl FnOnce(&Host) + Send) {
+pub(crate) fn on_a_host(test: impl FnOnce(&Host) + Send) {
     let before = Snapshot::take();
     let run = || {
         unshare(namespace::NET).expect("a network namespace");
@@ -52,19 +57,78 @@ fn on_a_host(test: impl FnOnce(&Host) + Send) {
     assert_none_since(&before);
 }
 
+/// Containers of a test that failed would hold what it was given, locks for instance.
+impl Drop for Host {
+    fn drop(&mut self) {
+        for id in say(&mut self.rcr(&["ps", "-aq"])).out.lines() {
+            say(&mut self.rcr(&["rm", "-f", id]));
+        }
+    }
+}
+
+/// Another host on the wire of the test's, 192.0.2.2 beside its 192.0.2.1, which knows that the containers are behind that.
+pub(crate) struct Outside(File);
+
+impl Outside {
+    pub(crate) fn new() -> Outside {
+        let ip = |text: &str| text.parse().expect("an address");
+        let make = || {
+            unshare(namespace::NET).expect("a network namespace");
+            File::open("/proc/thread-self/ns/net").expect("a namespace")
+        };
+        let outside = Outside(std::thread::spawn(make).join().expect("a namespace"));
+        let netlink = Netlink::open().expect("netlink");
+        let peer = End { name: "down0", namespace: Some(outside.0.as_raw_fd()), ..End::default() };
+        netlink
+            .add_link(&End { name: "up0", up: true, ..End::default() }, Kind::Veth { peer })
+            .expect("a cable");
+        let link = netlink.link("up0").expect("up0").index;
+        netlink.give(link, ip("192.0.2.1"), 24).expect("an address");
+        netlink.give(link, ip("2001:db8::1"), 64).expect("an address");
+        // What NAT hides the containers from has no other way.
+        for via in ["192.0.2.2", "2001:db8::2"] {
+            netlink.add_route(Route { to: None, gateway: Some(ip(via)), link: None }).expect("a route");
+        }
+        outside.run(|| {
+            let netlink = Netlink::open().expect("netlink");
+            netlink.set_up(netlink.link("lo").expect("lo").index, true).expect("lo is up");
+            let link = netlink.link("down0").expect("down0").index;
+            netlink.set_up(link, true).expect("it is up");
+            netlink.give(link, ip("192.0.2.2"), 24).expect("an address");
+            netlink.give(link, ip("2001:db8::2"), 64).expect("an address");
+            for (to, prefix, gateway) in [("10.0.0.0", 8, "192.0.2.1"), ("fd00::", 8, "2001:db8::1")] {
+                let route = Route { to: Some((ip(to), prefix)), gateway: Some(ip(gateway)), link: None };
+                netlink.add_route(route).expect("a route");
+            }
+        });
+        outside
+    }
+
+    /// Does something there.
+    pub(crate) fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let there = || {
+                setns(self.0.as_fd(), namespace::NET).expect("a namespace");
+                what()
+            };
+            scope.spawn(there).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
 impl Host {
-    fn rcr(&self, args: &[&str]) -> Command {
+    pub(crate) fn rcr(&self, args: &[&str]) -> Command {
         let mut command = self.world.rcr();
         command.args(args).stdin(Stdio::null());
         command
     }
 
-    fn run(&self, flags: &[&str], command: &[&str]) -> Command {
+    pub(crate) fn run(&self, flags: &[&str], command: &[&str]) -> Command {
         self.rcr(&[&["run", "--rm"], flags, &[self.image.as_str()], command].concat())
     }
 
     /// A container that stays, with its address on the first network.
-    fn server(&self, name: &str, flags: &[&str], script: &str) -> (Child, String) {
+    pub(crate) fn server(&self, name: &str, flags: &[&str], script: &str) -> (Child, String) {
         let all = [&["--name", name], flags].concat();
         let mut child =
             self.run(&all, &["sh", "-c", script]).stdout(Stdio::null()).spawn().expect("rcr starts");
@@ -89,19 +153,25 @@ impl Host {
         (child, ip)
     }
 
-    fn inspect(&self, name: &str) -> Value {
+    pub(crate) fn inspect(&self, name: &str) -> Value {
         let said = say(&mut self.rcr(&["inspect", name]));
         let all: Value = serde_json::from_str(&said.out).unwrap_or_default();
         all[0].clone()
     }
 
-    fn end(&self, name: &str, mut child: Child) {
+    pub(crate) fn inspect_network(&self, name: &str) -> Value {
+        let all: Value =
+            serde_json::from_str(&ok(&mut self.rcr(&["network", "inspect", name]))).expect("JSON");
+        all[0].clone()
+    }
+
+    pub(crate) fn end(&self, name: &str, mut child: Child) {
         ok(&mut self.rcr(&["rm", "-f", name]));
         child.wait().expect("rcr ends");
     }
 
     /// Addresses that somebody holds.
-    fn leases(&self) -> usize {
+    pub(crate) fn leases(&self) -> usize {
         let networks =
             std::fs::read_dir(self.world.path().join("run/leases")).into_iter().flatten().flatten();
         networks.map(|network| std::fs::read_dir(network.path()).expect("readable").count()).sum()
@@ -109,7 +179,7 @@ impl Host {
 }
 
 /// Says a line to a server and hears its answer; it may need a moment to listen.
-fn talk(to: &str) -> String {
+pub(crate) fn talk(to: &str) -> String {
     let address: SocketAddr = to.parse().expect("an address");
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut stream = loop {
@@ -126,7 +196,7 @@ fn talk(to: &str) -> String {
 }
 
 /// Answers each connection on a port with its name.
-fn answers(name: &str, port: u16) -> String {
+pub(crate) fn answers(name: &str, port: u16) -> String {
     format!("while :; do echo {name} | nc -l -p {port}; done")
 }
 
@@ -261,6 +331,94 @@ fn several_networks_at_once() {
             host.run(&["--network", "one"], &["sh", "-c", "echo hello | nc -w 1 10.10.0.2 80"]);
         assert_ne!(say(&mut stranger).out.trim(), "two");
         host.end("server", server);
+    });
+}
+
+fn a_container_shares_another_ones_network() {
+    on_a_host(|host| {
+        let (web, ip) = host.server("web", &["-h", "webhost"], &answers("one", 80));
+        let script = "hostname; hostname -i; cat /etc/hosts; echo hello | nc -w 5 127.0.0.1 80";
+        let out = ok(&mut host.run(&["--network", "container:web"], &["sh", "-c", script]));
+        let first: Vec<&str> = out.lines().take(2).collect();
+        assert!(first[0] == "webhost" && first[1].contains(&ip), "{out}");
+        assert!(out.contains(&format!("{ip}\twebhost")) && out.ends_with("one"), "{out}");
+        assert_eq!(host.leases(), 2, "the address is the other one's, in both families");
+        for (flags, words) in [
+            (&["--network", "container:web", "-p", "1:1"][..], &["--publish", "container:web"][..]),
+            (&["--network", "container:web", "-h", "x"], &["--hostname"]),
+            (&["--network", "container:web", "--dns", "1.1.1.1"], &["--dns"]),
+            (&["--network", "container:none-such"], &["no such container: none-such"]),
+            (&["--network", "container:"], &["container:NAME"]),
+        ] {
+            fails(&mut host.run(flags, &["true"]), 125, words);
+        }
+        host.end("web", web);
+        let mut ended = host.rcr(&["run", "--name", "ended", &host.image, "true"]);
+        ok(&mut ended);
+        fails(&mut host.run(&["--network", "container:ended"], &["true"]), 125, &["ended", "does not run"]);
+        ok(&mut host.rcr(&["rm", "ended"]));
+    });
+}
+
+fn exposed_ports_are_published_with_p_in_capitals() {
+    on_a_host(|host| {
+        let config = json!({ "Env": ["PATH=/bin"], "ExposedPorts": { "80/tcp": {}, "nonsense": {} } });
+        let image = image::busybox_layout(&host.world.path().join("exposing"), config);
+        let script = format!("{} & {}", answers("one", 80), answers("two", 81));
+        let mut run =
+            host.rcr(&["run", "--rm", "--name", "web", "-P", "--expose", "81", &image, "sh", "-c", &script]);
+        let mut web = run.stdout(Stdio::null()).spawn().expect("rcr starts");
+        harness::stage::until("it runs", || host.inspect("web")["State"]["Running"] == true);
+        for (port, says) in [("80", "one"), ("81", "two")] {
+            let at = ok(&mut host.rcr(&["port", "web", port]));
+            assert_eq!(talk(&at.replace("0.0.0.0", "127.0.0.1")), says, "{at}");
+        }
+        assert_eq!(ok(&mut host.rcr(&["port", "web"])).lines().count(), 2);
+        ok(&mut host.rcr(&["rm", "-f", "web"]));
+        web.wait().expect("rcr ends");
+        // An exposed port alone is no published one.
+        ok(&mut host.rcr(&["run", "--rm", "--expose", "82", &image, "true"]));
+    });
+}
+
+fn flags_of_docker_for_addresses_and_hosts() {
+    on_a_host(|host| {
+        ok(&mut host.rcr(&["network", "create", "--subnet", "10.9.0.0/24", "--subnet", "fd09::/64", "net"]));
+        let flags = ["--network", "net", "--ip", "10.9.0.77", "--ip6", "fd09::77"];
+        let flags = [&flags[..], &["--mac-address", "02:00:00:00:00:07"]].concat();
+        let hosts = [
+            "--add-host",
+            "db:10.0.0.7",
+            "--add-host=host.local:host-gateway",
+            "--add-host",
+            "six:[fd00::1]",
+        ];
+        let script = "ip -o addr show eth0; ip link show eth0; cat /etc/hosts";
+        let out = ok(&mut host.run(&[&flags[..], &hosts].concat(), &["sh", "-c", script]));
+        for part in [
+            "inet 10.9.0.77/24",
+            "inet6 fd09::77/64",
+            "02:00:00:00:00:07",
+            "10.0.0.7\tdb\n",
+            "10.9.0.1\thost.local\n",
+            "fd00::1\tsix",
+        ] {
+            assert!(out.contains(part), "{part}: {out}");
+        }
+        for (flags, words) in [
+            (&["--network", "none", "--ip", "10.9.0.7"][..], &["--ip", "--network none"][..]),
+            (&["--network", "net", "--network", "b", "--ip", "10.9.0.7"], &["--ip", "NAME:ip="]),
+            (&["--link", "db"], &["--link", "network create"]),
+            (&["--add-host", "db"], &["--add-host", "db:10.0.0.7"]),
+            (&["--add-host", "d b:10.0.0.1"], &["hostname"]),
+            (&["--dns", "localhost"], &["--dns", "localhost"]),
+            (&["--dns-search", "a b"], &["--dns-search", "one word"]),
+            (&["--expose", "x"], &["--expose", "PORT"]),
+            (&["--network", "none", "--add-host", "h:host-gateway"], &["host-gateway", "no address"]),
+        ] {
+            fails(&mut host.run(flags, &["true"]), 125, words);
+        }
+        assert_eq!(host.leases(), 0);
     });
 }
 

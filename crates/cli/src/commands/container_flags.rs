@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, ValueEnum};
-use engine::{
-    Hostname, NetworkMode, Platform, PortRequest, PullPolicy, RestartPolicy, RunOptions, StreamName, Tmpfs,
-    Ulimit, Volume,
-};
+use engine::{Hostname, Platform, PullPolicy, RestartPolicy, RunOptions, StreamName, Tmpfs, Ulimit, Volume};
 
 use crate::commands::isolation_flags::IsolationFlags;
 use crate::commands::limit_flags::LimitFlags;
+use crate::commands::network_flags::NetworkFlags;
 use crate::error::Error;
 use crate::value::{
     cpus, env, label, log, mount, restart, signal, size, stream, tmpfs, ulimit, volume, workdir,
@@ -63,12 +61,8 @@ pub(crate) struct ContainerFlags {
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
-    /// Network: none, host, bridge, or NAME[:ip=ADDRESS,alias=NAME,mac=ADDRESS] of a network; several may be joined
-    #[arg(long, alias = "net", value_name = "NETWORK")]
-    network: Vec<NetworkMode>,
-    /// Pass a port of the host on to the container, for instance 8080:80 or 127.0.0.1:53:53/udp
-    #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/PROTOCOL]")]
-    publish: Vec<PortRequest>,
+    #[command(flatten)]
+    network: NetworkFlags,
     /// Connect only these streams in the foreground: stdin, stdout, stderr
     #[arg(short, long, value_name = "STREAM", value_parser = stream::parse)]
     attach: Vec<StreamName>,
@@ -184,7 +178,7 @@ impl ContainerFlags {
             let why = "conflicting options: what --rm removes, --restart cannot start again; leave out one";
             return Err(Error::Usage(why.to_owned()));
         }
-        Ok(RunOptions {
+        let mut options = RunOptions {
             detach: false,
             attach: self.attach,
             restart: self.restart,
@@ -207,9 +201,6 @@ impl ContainerFlags {
             hostname: self.hostname,
             entrypoint: self.entrypoint,
             read_only: self.read_only,
-            network: NetworkMode::merge(self.network)
-                .map_err(|why| Error::Usage(format!("--network: {why}; see 'rcr run --help'")))?,
-            ports: self.publish,
             cap_add: self.cap_add,
             cap_drop: self.cap_drop,
             privileged: self.privileged,
@@ -229,7 +220,10 @@ impl ContainerFlags {
             },
             platform: self.platform,
             tls_verify: self.tls_verify,
-        })
+            ..RunOptions::new("")
+        };
+        self.network.apply(&mut options)?;
+        Ok(options)
     }
 }
 
@@ -250,6 +244,8 @@ pub(crate) fn environment(flags: Vec<env::Variable>, files: Vec<PathBuf>) -> Res
 
 #[cfg(test)]
 mod tests {
+    use engine::NetworkMode;
+
     use super::*;
     use crate::args::{self, Command};
 

@@ -21,6 +21,7 @@ pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod network;
+pub(crate) mod network_flags;
 mod output;
 pub(crate) mod port;
 pub(crate) mod ps;

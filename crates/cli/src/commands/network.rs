@@ -1,6 +1,8 @@
 //! `rcr network`: networks that containers can be on.
 
-use engine::{Driver, Engine, Network, NetworkUse, NewNetwork};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use engine::{Driver, Engine, Hostname, Join, Network, NetworkUse, NewNetwork};
 use serde_json::{Map, Value, json};
 
 use super::{inspect, label_list, on_terminal, say};
@@ -8,7 +10,7 @@ use crate::error::Error;
 use crate::filter::{self, Filter};
 use crate::print::calendar;
 use crate::print::format::{Format, Listing};
-use crate::value::label;
+use crate::value::{label, mac};
 
 /// Make, list and remove networks
 #[derive(Debug, clap::Subcommand)]
@@ -18,6 +20,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     Rm(Rm),
     Prune(Prune),
+    Connect(Connect),
+    Disconnect(Disconnect),
 }
 
 /// Make a network
@@ -86,6 +90,43 @@ pub(crate) struct Inspect {
     networks: Vec<String>,
 }
 
+/// Put a container on a network too
+#[derive(Debug, clap::Args)]
+pub(crate) struct Connect {
+    /// Let it be found by this name too
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<Hostname>,
+    /// IPv4 address to have
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<Ipv4Addr>,
+    /// IPv6 address to have
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
+    /// Address on the wire to have, for instance 02:00:00:00:00:01
+    #[arg(long, alias = "mac", value_name = "ADDRESS", value_parser = mac::parse)]
+    mac_address: Option<[u8; 6]>,
+    /// Name, ID or beginning of an ID of the network
+    #[arg(value_name = "NETWORK")]
+    network: String,
+    /// Name, ID or beginning of an ID of the container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+}
+
+/// Take a container off a network
+#[derive(Debug, clap::Args)]
+pub(crate) struct Disconnect {
+    /// That it is not on it, or not there, is no error
+    #[arg(short, long)]
+    force: bool,
+    /// Name, ID or beginning of an ID of the network
+    #[arg(value_name = "NETWORK")]
+    network: String,
+    /// Name, ID or beginning of an ID of the container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+}
+
 /// Remove networks
 #[derive(Debug, clap::Args)]
 #[command(visible_alias = "remove")]
@@ -128,6 +169,19 @@ impl Command {
             Command::Ls(ls) => ls.execute(engine),
             Command::Inspect(inspect) => inspect.execute(engine),
             Command::Rm(rm) => rm.execute(engine),
+            Command::Connect(connect) => {
+                let join = Join {
+                    network: connect.network,
+                    ip: connect.ip,
+                    ip6: connect.ip6,
+                    mac: connect.mac_address,
+                    aliases: connect.alias.iter().map(ToString::to_string).collect(),
+                };
+                Ok(engine::connect_network(engine, &connect.container, &join)?)
+            }
+            Command::Disconnect(Disconnect { force, network, container }) => {
+                Ok(engine::disconnect_network(engine, &container, &network, force)?)
+            }
             Command::Prune(_) => {
                 let removed = engine::prune_networks(engine)?;
                 say(&removed.iter().map(|name| format!("{name}\n")).collect::<String>())

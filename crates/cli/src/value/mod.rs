@@ -6,6 +6,7 @@ pub(crate) mod env;
 pub(crate) mod keys;
 pub(crate) mod label;
 pub(crate) mod log;
+pub(crate) mod mac;
 pub(crate) mod moment;
 pub(crate) mod mount;
 pub(crate) mod offset;

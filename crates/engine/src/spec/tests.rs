@@ -35,6 +35,7 @@ fn written(image: &Config, options: &RunOptions, init: Option<&Path>, devices: &
         hostname: "9f86d081884c",
         points: &points,
         files: Some(Path::new("/store/containers/9f")),
+        network: None,
         init,
         cgroups_path: Some(PathBuf::from("/rcr-9f")),
         all_capabilities: (1 << 41) - 1,

@@ -72,7 +72,7 @@ fn create_start_state_kill_delete_by_hand() {
 }
 
 /// A busybox image that runs `command`, as an archive of skopeo's `transport` with the name `image`.
-fn archive(world: &World, transport: &str, image: &str, command: &[&str]) -> PathBuf {
+pub(crate) fn archive(world: &World, transport: &str, image: &str, command: &[&str]) -> PathBuf {
     let layout = world.path().join("layout");
     let from = busybox_layout(&layout, json!({ "Cmd": command, "Env": ["PATH=/bin"] }));
     let file = world.path().join("box.tar");
