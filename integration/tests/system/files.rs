@@ -65,15 +65,16 @@ fn ended(world: &World, name: &str, image: &str, script: &str) {
 fn background(world: &World, name: &str, image: &str, script: &str) -> Child {
     let child = run(world, &["--name", name, image, "sh", "-c", script]).spawn().expect("rcr starts");
     let deadline = Instant::now() + Duration::from_secs(15);
-    loop {
+    let up = || {
         let found: Value =
             serde_json::from_str(&say(world.rcr().args(["inspect", name])).out).unwrap_or_default();
-        if found[0]["State"]["Pid"].as_i64().is_some_and(|pid| pid > 0) {
-            return child;
-        }
+        found[0]["State"]["Pid"].as_i64().is_some_and(|pid| pid > 0)
+    };
+    while !up() {
         assert!(Instant::now() < deadline, "{name} never ran");
         std::thread::sleep(Duration::from_millis(20));
     }
+    child
 }
 
 fn end(world: &World, name: &str, mut child: Child) {
