@@ -267,13 +267,13 @@ fn docker_and_podman_beside_it_go_on() {
         let host = Host { world, image };
         let (ours, _) = host.server("ours", &["-p", "9003:80"], &answers("rcr", 80));
         for (port, says) in [(9001, "docker"), (9002, "podman"), (9003, "rcr")] {
-            assert_eq!(outside.run(|| talk(&format!("192.0.2.1:{port}"))), says, "from outside");
             assert_eq!(talk(&format!("127.0.0.1:{port}")), says, "from loopback");
-            assert_eq!(
-                host.within("ours", || talk(&format!("192.0.2.1:{port}"))),
-                says,
-                "from our container"
-            );
+            // Debian 12's podman does not open a policy of DROP for its own published ports, with or without others.
+            if says != "podman" {
+                assert_eq!(outside.run(|| talk(&format!("192.0.2.1:{port}"))), says, "from outside");
+                let from_ours = host.within("ours", || talk(&format!("192.0.2.1:{port}")));
+                assert_eq!(from_ours, says, "from our container");
+            }
         }
         let call = ["sh", "-c", "echo hello | nc -w 5 192.0.2.2 7"];
         assert_eq!(ok(&mut host.run(&[], &call)), "192.0.2.1");
