@@ -218,18 +218,23 @@ fn fifty_at_once_find_and_reach_each_other() {
 fn docker_and_podman_beside_it_go_on() {
     let run = || {
         let world = World::new();
-        let docker = Docker::start(&world, None);
+        let config = json!({ "Cmd": ["sh"], "Env": ["PATH=/bin"] });
+        let image = image::busybox_layout(&world.path().join("rcr-layout"), config);
+        // Its directory goes last of all.
+        let host = Host { world, image };
+        let world = &host.world;
+        let docker = Docker::start(world, None);
         ok(docker.command().args(["load", "-q", "-i"]).arg(archive(
-            &world,
+            world,
             "docker-archive",
             "box:latest",
             &["sh"],
         )));
         docker.network.enter();
-        let mut podman = Podman::new(&world, None);
+        let mut podman = Podman::new(world, None);
         podman.network = Network::here();
         ok(podman.command().args(["load", "-q", "-i"]).arg(archive(
-            &world,
+            world,
             "docker-archive",
             "localhost/box",
             &["sh"],
@@ -260,20 +265,17 @@ fn docker_and_podman_beside_it_go_on() {
         };
         let before = rules();
         assert!(before.iter().any(|line| line.starts_with(":FORWARD DROP")), "{before:?}");
-        let config = json!({ "Cmd": ["sh"], "Env": ["PATH=/bin"] });
-        let image = image::busybox_layout(&world.path().join("rcr-layout"), config);
         let outside = Outside::new();
         mirror(outside.run(|| TcpListener::bind("192.0.2.2:7").expect("a port")));
-        let host = Host { world, image };
         let (ours, _) = host.server("ours", &["-p", "9003:80"], &answers("rcr", 80));
         for (port, says) in [(9001, "docker"), (9002, "podman"), (9003, "rcr")] {
-            assert_eq!(outside.run(|| talk(&format!("192.0.2.1:{port}"))), says, "from outside");
             assert_eq!(talk(&format!("127.0.0.1:{port}")), says, "from loopback");
-            assert_eq!(
-                host.within("ours", || talk(&format!("192.0.2.1:{port}"))),
-                says,
-                "from our container"
-            );
+            // Debian 12's podman does not open a policy of DROP for its own published ports, with or without others.
+            if says != "podman" {
+                assert_eq!(outside.run(|| talk(&format!("192.0.2.1:{port}"))), says, "from outside");
+                let from_ours = host.within("ours", || talk(&format!("192.0.2.1:{port}")));
+                assert_eq!(from_ours, says, "from our container");
+            }
         }
         let call = ["sh", "-c", "echo hello | nc -w 5 192.0.2.2 7"];
         assert_eq!(ok(&mut host.run(&[], &call)), "192.0.2.1");
