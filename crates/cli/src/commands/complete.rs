@@ -198,7 +198,7 @@ mod tests {
         for (line, want) in [
             ("ru", &["run"][..]),
             ("network cr", &["create"]),
-            ("container ex", &["exec"]),
+            ("container ex", &["exec", "export"]),
             ("exec ", &["db", "web"]),
             ("exec -it w", &["web"]),
             ("exec -u root w", &["web"]),
