@@ -13,7 +13,7 @@ use store::Store;
 
 use crate::lock::Lock;
 use crate::record::{Exit, RECORD, Record, read_started, stays};
-use crate::{Engine, Error, joined, monitor, name, name_server, place, time, tree, volume};
+use crate::{Engine, Error, in_full, joined, monitor, name, name_server, place, time, tree, volume};
 
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
 /// look at a directory that is empty unless containers run.
@@ -44,10 +44,17 @@ pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
         if let Some(lock) = Lock::try_take(engine, &id)? {
             // What cannot be removed now stays for the next command, and for `rm`, which tells why; this one has
             // other work.
-            let _ = match monitor::is_orphan(engine, &id) {
+            let done = match monitor::is_orphan(engine, &id) {
                 true => monitor::adopt(engine, &id, lock),
                 false => bury(engine, &id, lock),
             };
+            if let Err(e) = done {
+                tracing::debug!(
+                    "what was left of container {} stays for now: {}",
+                    name::short(&id),
+                    in_full(&e)
+                );
+            }
         }
     }
     name_server::revive(engine);

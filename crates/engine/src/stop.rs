@@ -13,6 +13,7 @@ use crate::client::Watch;
 use crate::leftover::enter;
 use crate::list::life;
 use crate::lock::Lock;
+use crate::options::RestartPolicy;
 use crate::record::{Exit, Record, is_stopped, unwrite_stopped, write_stopped};
 use crate::{ContainerStatus, Engine, Error, name};
 
@@ -181,6 +182,11 @@ pub fn wait(engine: &Engine, container: &str) -> Result<u8, Error> {
             _ => {}
         }
         if let Some(code) = watch.and_then(Watch::end) {
+            // What comes next may want it gone: its monitor has some work left, unless that is to start it again.
+            let again = Record::read(&dir)?.is_some_and(|record| record.options.restart != RestartPolicy::No);
+            if !again {
+                released(engine, &id, PATIENCE);
+            }
             return Ok(code);
         }
         // In the foreground, between two lives, or without its monitor.

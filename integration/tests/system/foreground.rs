@@ -177,7 +177,7 @@ fn a_kept_container_stays_after_its_end() {
     fails(
         bundle.world.runtime().arg("run").arg("--bundle").arg(&bundle.dir).arg("kept"),
         1,
-        &["kept", "exists"],
+        &["already exists"],
     );
     delete(&bundle, "kept");
     assert_none_since(&before);

@@ -62,8 +62,8 @@ fn bash_completes_live_names() {
     assert_eq!(here(&["rm", "-f", ""]), ["web"]);
     assert_eq!(here(&["run", "-v", ""]), ["data"]);
     assert_eq!(here(&["inspect", "w"]), ["web"]);
-    assert_eq!(complete(&["ex"]), ["exec"]);
-    assert_eq!(complete(&["container", "ex"]), ["exec"]);
+    assert_eq!(complete(&["ex"]), ["exec", "export"]);
+    assert_eq!(complete(&["container", "ex"]), ["exec", "export"]);
     assert_eq!(complete(&["exec", "--detach-k"]), ["--detach-keys"]);
     // Where nothing is, nothing is said, and nothing is made.
     let nowhere = world.path().join("nowhere");

@@ -49,7 +49,7 @@ pub(crate) struct ContainerFlags {
     /// Mount a path of the host or a volume
     #[arg(short, long, value_name = "[SRC:]DST[:OPTIONS]", value_parser = volume::parse)]
     volume: Vec<Volume>,
-    /// Mount as type=bind|volume|tmpfs,source=…,target=…[,readonly] says
+    /// Mount as type=bind|volume|tmpfs,source=PATH,target=DIR[,readonly] says
     #[arg(long, value_name = "FIELDS", value_parser = mount::parse)]
     mount: Vec<mount::Mount>,
     /// Mount what another container has
