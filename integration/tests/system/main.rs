@@ -41,6 +41,7 @@ mod systemd;
 mod unified;
 mod update;
 mod volumes;
+mod walk;
 mod watch;
 
 fn main() {
@@ -54,6 +55,7 @@ fn main() {
         names::CASES,
         joining::CASES,
         reach::CASES,
+        walk::CASES,
         exec::CASES,
         watch::CASES,
         manners::CASES,
