@@ -27,7 +27,7 @@ pub(crate) const CASES: &[Case] = cases!("reach":
     macvlan_is_on_the_hosts_wire [Root, BUSYBOX],
     fifty_at_once_find_and_reach_each_other [Root, BUSYBOX],
     docker_and_podman_beside_it_go_on [Root, BUSYBOX, Program("dockerd"), Path("/usr/bin/docker"), Program("podman"),
-        Program("skopeo"), Program("iptables"), Program("iptables-save"), Path("/usr/lib/podman/netavark")],
+        Program("runc"), Program("skopeo"), Program("iptables"), Program("iptables-save"), Path("/usr/lib/podman/netavark")],
 );
 
 impl Host {
@@ -254,7 +254,14 @@ fn docker_and_podman_beside_it_go_on() {
         ]));
         let run =
             ["run", "-d", "-p", "9002:80", "--name", "pod", "localhost/box", "sh", "-c", &script("podman")];
-        ok(podman.command().args(run).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+        // Debian's crun, podman's first choice, refuses hybrid cgroups.
+        let mut pod = podman.command();
+        ok(pod
+            .args(["--runtime", "runc"])
+            .args(run)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()));
         // What docker does where it is the one who switches forwarding on.
         ok(Command::new("iptables").args(["-P", "FORWARD", "DROP"]));
         let rules = || {
