@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Directories of one test and the commands that use them. Dropped, all of it is removed.
@@ -37,6 +37,12 @@ impl World {
         command
     }
 
+    /// Pulls an image, the only one there, and answers its ID.
+    pub fn pulled(&self, source: &str) -> String {
+        ok(self.rcr().args(["pull", "-q", source]));
+        ok(self.rcr().args(["images", "-q"]))
+    }
+
     /// `rcr-runtime --root …`.
     pub fn runtime(&self) -> Command {
         let mut command = Command::new(binary("rcr-runtime"));
@@ -56,6 +62,13 @@ impl Default for World {
 pub fn no_network(args: &[&str]) -> Option<&'static str> {
     let chosen = args.iter().any(|arg| ["--network", "--net"].iter().any(|flag| arg.starts_with(flag)));
     (!chosen).then_some("--network=none")
+}
+
+/// `rcr run ARGS`, without standard input, and without a network unless the arguments choose one.
+pub fn run(world: &World, args: &[&str]) -> Command {
+    let mut command = world.rcr();
+    command.arg("run").args(no_network(args)).args(args).stdin(Stdio::null());
+    command
 }
 
 /// Cargo's target directory.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::libc;
-use store::Store;
+use store::{Image, Sink, Store};
 
 use crate::client::{self, AttachOptions, Attended};
 use crate::leftover::enter;
@@ -33,16 +33,10 @@ pub fn run_detached(
     events: &(dyn Fn(Event) + Sync),
     cancel: &AtomicBool,
 ) -> Result<String, Error> {
-    run::seal()?;
-    enter(engine)?;
-    let store = Store::open(&engine.root)?;
-    let (image, _unpinned) = image::obtain(&store, options, events, cancel)?;
-    if cancel.load(Ordering::Relaxed) {
-        return Err(Error::Interrupted(libc::SIGINT));
-    }
+    let (_store, image, _unpinned) = wanted(engine, options, events, cancel)?;
     let program = monitor::program()?;
-    let begin = |report: &_| monitor::make_and_start(engine, options, &image, &program, report);
-    let started = fork::detached(begin, &mut |_| Ok(()))?;
+    let body = |report: &_| monitor::make_and_start(engine, options, &image, &program, report);
+    let started = fork::detached(body, &mut |_| Ok(()))?;
     started.ok_or_else(|| Error::Invalid("the container's monitor did not tell its ID".to_owned()))
 }
 
@@ -56,14 +50,7 @@ pub fn create(
     events: &(dyn Fn(Event) + Sync),
     cancel: &AtomicBool,
 ) -> Result<String, Error> {
-    // Here already, because what is made would be made again when a start begins the program anew.
-    run::seal()?;
-    enter(engine)?;
-    let store = Store::open(&engine.root)?;
-    let (image, _unpinned) = image::obtain(&store, options, events, cancel)?;
-    if cancel.load(Ordering::Relaxed) {
-        return Err(Error::Interrupted(libc::SIGINT));
-    }
+    let (store, image, _unpinned) = wanted(engine, options, events, cancel)?;
     let made = make(engine, options, &image, &store)?;
     let dir = engine.container(&made.record.id);
     let checked = starting::check(&made.record, &dir, &image).and_then(|()| write_made(&dir));
@@ -73,6 +60,24 @@ pub fn create(
     }
     made.lock.finish()?;
     Ok(made.record.id)
+}
+
+/// The image of a container to make, in the store, and what keeps it there until it is pinned.
+fn wanted(
+    engine: &Engine,
+    options: &RunOptions,
+    events: &(dyn Fn(Event) + Sync),
+    cancel: &AtomicBool,
+) -> Result<(Store, Image, Option<Sink>), Error> {
+    // First of all, because what is made would be made again when a start begins the program anew.
+    run::seal()?;
+    enter(engine)?;
+    let store = Store::open(&engine.root)?;
+    let (image, unpinned) = image::obtain(&store, options, events, cancel)?;
+    if cancel.load(Ordering::Relaxed) {
+        return Err(Error::Interrupted(libc::SIGINT));
+    }
+    Ok((store, image, unpinned))
 }
 
 /// Starts a container in the background. One that runs already stays as it is.

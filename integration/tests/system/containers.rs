@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use harness::host::Need::{Path as File, Program, Root};
 use harness::image::{Layer, Packing, busybox_layout, write_layout, write_manifest};
 use harness::leaks::{Snapshot, assert_none_since};
-use harness::world::{World, fails, no_network, ok, say};
+use harness::world::{World, fails, no_network, ok, run, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};
 
@@ -34,12 +34,6 @@ fn world() -> (World, String) {
     let config = json!({ "Cmd": ["sh"], "Env": ["PATH=/bin"] });
     let image = busybox_layout(&world.path().join("layout"), config);
     (world, image)
-}
-
-fn run(world: &World, args: &[&str]) -> Command {
-    let mut command = world.rcr();
-    command.arg("run").args(no_network(args)).args(args).stdin(Stdio::null());
-    command
 }
 
 /// The container's `inspect`.
@@ -238,8 +232,7 @@ fn a_bundle_runs_under_every_runtime() {
     let config = json!({ "Entrypoint": ["sh", "-c"], "Cmd": ["echo $A; id -u; id -G; pwd; exit 6"],
         "Env": ["PATH=/bin", "A=of the image"], "User": "alice", "WorkingDir": "/home/alice" });
     let image = busybox_layout(&world.path().join("layout"), config);
-    ok(world.rcr().args(["pull", "-q", &image]));
-    let id = ok(world.rcr().args(["images", "-q"]));
+    let id = world.pulled(&image);
     let dir = world.path().join("bundle");
     ok(world.rcr().args(["bundle", &id]).arg(&dir));
     fails(world.rcr().args(["bundle", &id]).arg(&dir), 1, &["not empty"]);

@@ -42,8 +42,7 @@ pub(crate) fn world() -> (World, String) {
     let world = World::new();
     let config = json!({ "Cmd": ["sh"], "Env": ["PATH=/bin"] });
     let image = busybox_layout(&world.path().join("layout"), config);
-    ok(world.rcr().args(["pull", "-q", &image]));
-    let id = ok(world.rcr().args(["images", "-q"]));
+    let id = world.pulled(&image);
     (world, id)
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use harness::host::Need::{Path as File, Program, Root};
 use harness::image::{Layer, Packing, write_layout};
 use harness::leaks::{Snapshot, assert_none_since};
-use harness::world::{World, fails, no_network, ok, say};
+use harness::world::{World, fails, ok, run, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};
 
@@ -40,15 +40,8 @@ fn world() -> (World, String) {
     fs::create_dir(&dir).expect("writable");
     let config = json!({ "Cmd": ["sh"], "Env": ["PATH=/bin", "KEPT=yes"], "Labels": { "base": "1" } });
     write_layout(&dir, "t", &[layer.into_tar()], Packing::Gzip, config);
-    ok(world.rcr().args(["pull", "-q"]).arg(format!("oci:{}:t", dir.display())));
-    let id = ok(world.rcr().args(["images", "-q"]));
+    let id = world.pulled(&format!("oci:{}:t", dir.display()));
     (world, id)
-}
-
-fn run(world: &World, args: &[&str]) -> Command {
-    let mut command = world.rcr();
-    command.arg("run").args(no_network(args)).args(args).stdin(Stdio::null());
-    command
 }
 
 fn cp(world: &World, args: &[&str]) -> Command {

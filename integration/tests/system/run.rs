@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use harness::host::Need::{Path, Program, Root};
 use harness::leaks::{Snapshot, assert_none_since};
-use harness::world::{World, fails, no_network, ok, say};
+use harness::world::{World, fails, ok, run, say};
 use harness::{Case, cases, image};
 use serde_json::json;
 
@@ -38,12 +38,6 @@ fn world_with(config: serde_json::Value) -> (World, String) {
     let world = World::new();
     let source = image::busybox_layout(&world.path().join("layout"), config);
     (world, source)
-}
-
-fn run(world: &World, args: &[&str]) -> Command {
-    let mut command = world.rcr();
-    command.arg("run").args(no_network(args)).args(args).stdin(Stdio::null());
-    command
 }
 
 fn output_and_exit_code_are_the_containers() {

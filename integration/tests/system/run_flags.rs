@@ -1,13 +1,13 @@
 //! Flags of `run` about limits, namespaces, devices and security, each by its effect in the container.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use harness::host::Need::{Path as File, Root};
 use harness::image::busybox_layout;
 use harness::leaks::{Snapshot, assert_none_since};
-use harness::world::{World, fails, no_network, ok, say};
+use harness::world::{World, fails, ok, run, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};
 
@@ -27,15 +27,8 @@ pub(crate) const CASES: &[Case] = cases!("run_flags":
 fn world() -> (World, String) {
     let world = World::new();
     let image = busybox_layout(&world.path().join("layout"), json!({ "Cmd": ["sh"], "Env": ["PATH=/bin"] }));
-    ok(world.rcr().args(["pull", "-q", &image]));
-    let id = ok(world.rcr().args(["images", "-q"]));
+    let id = world.pulled(&image);
     (world, id)
-}
-
-fn run(world: &World, args: &[&str]) -> Command {
-    let mut command = world.rcr();
-    command.arg("run").args(no_network(args)).args(args).stdin(Stdio::null());
-    command
 }
 
 /// `run --rm FLAGS IMAGE sh -c SCRIPT`.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use harness::host::Need::{Path as File, Root};
 use harness::image::{Layer, Packing, write_layout};
 use harness::leaks::{Snapshot, assert_none_since};
-use harness::world::{World, fails, no_network, ok};
+use harness::world::{World, fails, ok, run};
 use harness::{Case, cases};
 use serde_json::{Value, json};
 
@@ -28,15 +28,8 @@ fn world() -> (World, String) {
     fs::create_dir(&dir).expect("writable");
     let config = json!({ "Cmd": ["sh"], "Env": ["PATH=/bin"] });
     write_layout(&dir, "t", &[layer.into_tar()], Packing::Gzip, config);
-    ok(world.rcr().args(["pull", "-q"]).arg(format!("oci:{}:t", dir.display())));
-    let id = ok(world.rcr().args(["images", "-q"]));
+    let id = world.pulled(&format!("oci:{}:t", dir.display()));
     (world, id)
-}
-
-fn run(world: &World, args: &[&str]) -> Command {
-    let mut command = world.rcr();
-    command.arg("run").args(no_network(args)).args(args).stdin(Stdio::null());
-    command
 }
 
 fn volume(world: &World, args: &[&str]) -> Command {
