@@ -4,24 +4,23 @@
 //! CVE-2019-14267). So every path of it is resolved within its root, entries are reached from the directory they were
 //! listed in and never through a link, and attributes are set on what is open.
 
-use std::ffi::{CStr, CString, OsString};
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+mod extract;
+mod made;
+
+use std::ffi::{CString, OsString};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
-use nix::sys::stat::{
-    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens,
-    mkdirat, mknodat, utimensat,
-};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
-
 use sys::path::{openat2, resolve};
-use tar::EntryType;
+
+use extract::extract;
+use made::{Attributes, make_dir, make_file, make_link, make_node};
 
 use crate::content::{find, merged, names};
 use crate::isolation::root_of;
@@ -453,215 +452,7 @@ impl Copier<'_> {
     }
 
     fn attributes(&self, stat: &FileStat) -> Attributes {
-        let keep = self.options.archive;
-        Attributes {
-            owner: if keep { (stat.st_uid, stat.st_gid) } else { self.to.owner },
-            mode: stat.st_mode & if keep { 0o7777 } else { 0o1777 },
-            mtime: TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
-        }
+        let mtime = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
+        Attributes::new(self.options, self.to, (stat.st_uid, stat.st_gid), stat.st_mode, mtime)
     }
-}
-
-/// Of something that is made.
-struct Attributes {
-    owner: (u32, u32),
-    mode: u32,
-    mtime: TimeSpec,
-}
-
-impl Attributes {
-    fn owner(&self) -> (Option<Uid>, Option<Gid>) {
-        (Some(Uid::from_raw(self.owner.0)), Some(Gid::from_raw(self.owner.1)))
-    }
-
-    fn mode(&self) -> Mode {
-        Mode::from_bits_truncate(self.mode)
-    }
-
-    /// On an open file or directory; chown(2) first, because it takes bits and capabilities away.
-    fn set(&self, fd: BorrowedFd<'_>, xattrs: &[(CString, Vec<u8>)]) -> io::Result<()> {
-        let (uid, gid) = self.owner();
-        nix::unistd::fchown(fd, uid, gid)?;
-        fchmod(fd, self.mode())?;
-        for (key, value) in xattrs.iter().filter(|(key, _)| portable(key)) {
-            match sys::xattr::fset(fd, key, value) {
-                Err(e) if !matches!(e.raw_os_error(), Some(nix::libc::EOPNOTSUPP | nix::libc::EPERM)) => {
-                    return Err(e);
-                }
-                _ => {}
-            }
-        }
-        Ok(futimens(fd, &self.mtime, &self.mtime)?)
-    }
-}
-
-/// Overlay's marks and labels of the host's security modules mean nothing elsewhere.
-fn portable(key: &CStr) -> bool {
-    let key = key.to_bytes();
-    !key.starts_with(b"trusted.")
-        && !key.starts_with(b"security.selinux")
-        && !key.starts_with(b"user.overlay.")
-}
-
-/// A directory that is there stays what it is.
-fn make_dir(dir: BorrowedFd<'_>, name: &OsString) -> nix::Result<OwnedFd> {
-    match mkdirat(dir, name.as_os_str(), Mode::S_IRWXU) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(e) => return Err(e),
-    }
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(dir, name.as_os_str(), flags, Mode::empty())
-}
-
-fn make_file(dir: BorrowedFd<'_>, name: &OsString) -> nix::Result<File> {
-    clear(dir, name)?;
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(dir, name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR).map(File::from)
-}
-
-fn make_link(dir: BorrowedFd<'_>, name: &OsString, target: &OsString, of: &Attributes) -> nix::Result<()> {
-    clear(dir, name)?;
-    symlinkat(target.as_os_str(), dir, name.as_os_str())?;
-    let (uid, gid) = of.owner();
-    fchownat(dir, name.as_os_str(), uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    utimensat(dir, name.as_os_str(), &of.mtime, &of.mtime, UtimensatFlags::NoFollowSymlink)
-}
-
-fn make_node(
-    dir: BorrowedFd<'_>,
-    name: &OsString,
-    kind: SFlag,
-    device: u64,
-    of: &Attributes,
-) -> nix::Result<()> {
-    clear(dir, name)?;
-    mknodat(dir, name.as_os_str(), kind, Mode::empty(), device)?;
-    let (uid, gid) = of.owner();
-    fchownat(dir, name.as_os_str(), uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    // chmod(2) would follow a link that has come there meanwhile; the descriptor is of this or of nothing.
-    let made =
-        openat(dir, name.as_os_str(), OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
-    if self::kind(&fstat(&made)?) == kind {
-        let path = format!("/proc/self/fd/{}", made.as_raw_fd());
-        fchmodat(nix::fcntl::AT_FDCWD, path.as_str(), of.mode(), FchmodatFlags::FollowSymlink)?;
-    }
-    utimensat(dir, name.as_os_str(), &of.mtime, &of.mtime, UtimensatFlags::NoFollowSymlink)
-}
-
-/// What is in the way goes, unless it is a directory.
-fn clear(dir: BorrowedFd<'_>, name: &OsString) -> nix::Result<()> {
-    match unlinkat(dir, name.as_os_str(), UnlinkatFlags::NoRemoveDir) {
-        Err(Errno::ENOENT) => Ok(()),
-        result => result,
-    }
-}
-
-/// Extracts a tar into the directory `place`. Parents that are missing are made.
-fn extract(to: &Side, place: &[u8], options: CopyOptions, input: &mut dyn Read) -> Result<(), Error> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let missing =
-        || Error::Invalid(format!("no such directory in {}: {}", to.name, String::from_utf8_lossy(place)));
-    drop(to.open(place, flags)?.ok_or_else(missing)?);
-    let mut archive = tar::Archive::new(input);
-    let bad = || Error::io("read the tar on standard input");
-    // Directories get their times last: what is put into them changes them.
-    let mut directories: Vec<(Vec<u8>, Attributes)> = Vec::new();
-    for entry in archive.entries().map_err(bad())? {
-        let mut entry = entry.map_err(bad())?;
-        let path = inner(&entry.path_bytes())?;
-        let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
-            Some(at) => (&path[..at], &path[at + 1..]),
-            None => (&b""[..], &path[..]),
-        };
-        let full = [place, b"/", &path].concat();
-        let dir = parents(to, place, parent)?;
-        let name = OsString::from_vec(name.to_vec());
-        let header = entry.header();
-        let (uid, gid) = (header.uid().map_err(bad())?, header.gid().map_err(bad())?);
-        let id = |n: u64| u32::try_from(n).unwrap_or(0);
-        let mode = header.mode().map_err(bad())?;
-        let attributes = Attributes {
-            owner: if options.archive { (id(uid), id(gid)) } else { to.owner },
-            mode: mode & if options.archive { 0o7777 } else { 0o1777 },
-            mtime: TimeSpec::new(i64::try_from(header.mtime().map_err(bad())?).unwrap_or(0), 0),
-        };
-        let device = {
-            let number = |n: io::Result<Option<u32>>| n.ok().flatten().unwrap_or(0).into();
-            nix::sys::stat::makedev(number(header.device_major()), number(header.device_minor()))
-        };
-        let kind = header.entry_type();
-        let write = |e: Errno| to.fail("make", &full)(e.into());
-        let link = entry.link_name_bytes().map(|link| link.into_owned());
-        let wanted =
-            || Error::Invalid(format!("the tar's entry {:?} has no target", String::from_utf8_lossy(&path)));
-        match kind {
-            _ if name.is_empty() => {} // the directory itself
-            EntryType::Directory => {
-                drop(make_dir(dir.as_fd(), &name).map_err(write)?);
-                directories.push((full, attributes));
-            }
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let mut made = make_file(dir.as_fd(), &name).map_err(write)?;
-                io::copy(&mut entry, &mut made).map_err(to.fail("write", &full))?;
-                attributes.set(made.as_fd(), &[]).map_err(to.fail("set attributes of", &full))?;
-            }
-            EntryType::Symlink => {
-                let target = OsString::from_vec(link.ok_or_else(wanted)?);
-                make_link(dir.as_fd(), &name, &target, &attributes).map_err(write)?;
-            }
-            EntryType::Link => {
-                let target = [place, b"/", &inner(&link.ok_or_else(wanted)?)?].concat();
-                let (from, old) = to.locate(&target, false)?;
-                clear(dir.as_fd(), &name).map_err(write)?;
-                linkat(&from, old.as_os_str(), &dir, name.as_os_str(), AtFlags::empty()).map_err(write)?;
-            }
-            EntryType::Fifo => {
-                make_node(dir.as_fd(), &name, SFlag::S_IFIFO, 0, &attributes).map_err(write)?
-            }
-            EntryType::Char => {
-                make_node(dir.as_fd(), &name, SFlag::S_IFCHR, device, &attributes).map_err(write)?
-            }
-            EntryType::Block => {
-                make_node(dir.as_fd(), &name, SFlag::S_IFBLK, device, &attributes).map_err(write)?
-            }
-            _ => {}
-        }
-    }
-    for (path, attributes) in directories.iter().rev() {
-        if let Some(dir) = to.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW)? {
-            attributes.set(dir.as_fd(), &[]).map_err(to.fail("set attributes of", path))?;
-        }
-    }
-    Ok(())
-}
-
-/// The path of an entry without `.` and slashes at its ends.
-fn inner(path: &[u8]) -> Result<Vec<u8>, Error> {
-    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|part| !matches!(part, &b"" | &b".")).collect();
-    match parts.contains(&&b".."[..]) || path.contains(&0) {
-        true => Err(Error::Invalid(format!(
-            "the tar's entry {:?} leads out of it",
-            String::from_utf8_lossy(path)
-        ))),
-        false => Ok(parts.join(&b'/')),
-    }
-}
-
-fn parents(to: &Side, place: &[u8], parent: &[u8]) -> Result<OwnedFd, Error> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let mut path = place.to_vec();
-    let missing = |path: &[u8]| to.fail("open", path)(ErrorKind::NotFound.into());
-    let mut dir = to.open(&path, flags)?.ok_or_else(|| missing(place))?;
-    for part in parent.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
-        path = [&path, &b"/"[..], part].concat();
-        dir = match to.open(&path, flags)? {
-            Some(found) => found,
-            None => {
-                mkdirat(&dir, part, Mode::from_bits_truncate(0o755))
-                    .map_err(|e| to.fail("make", &path)(e.into()))?;
-                to.open(&path, flags)?.ok_or_else(|| missing(&path))?
-            }
-        };
-    }
-    Ok(dir)
 }
