@@ -1,7 +1,4 @@
-//! checkpoint and restore: what goes on afterwards, what is kept, and what is refused.
-//!
-//! The tests with [`Need::Criu`] want a kernel on which criu works; those without one try what is refused before criu is
-//! asked, or that it fails.
+//! checkpoint and restore: what goes on afterwards, and what is kept. The tests want a kernel on which criu works.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,14 +7,13 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::LazyLock;
 
 use harness::bundle::Bundle;
 use harness::host::Need::{Criu, Path as FileNeed, Program, Root};
-use harness::host::{Need, missing, unified};
+use harness::host::{Need, unified};
 use harness::leaks::{Snapshot, assert_none_since};
 use harness::stage::{Stage, create, delete, end_of, quiet, state, until};
-use harness::world::{Said, fails, ok, say};
+use harness::world::{fails, ok, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};
 
@@ -37,19 +33,13 @@ pub(crate) const CASES: &[Case] = cases!("checkpoint":
     connections_are_kept_in_a_shared_network [Root, BUSYBOX, Criu, Program("iptables-restore"), Program("ip")],
     the_configuration_of_criu_is_chosen_by_annotation [Root, BUSYBOX, Criu],
     memory_moves_when_it_is_needed [Root, BUSYBOX, Criu],
-    a_restore_that_fails_leaves_nothing [Root, BUSYBOX, Program("criu")],
-    a_checkpoint_that_fails_leaves_the_container [Root, BUSYBOX, Program("criu")],
-    without_criu_both_say_so [Root, BUSYBOX],
-    hostile_images_touch_nothing_outside [Root, BUSYBOX],
-    flags_and_states_are_checked [Root, BUSYBOX],
-    features_tell_whether_criu_works [Root, Program("criu")],
 );
 
 /// Counts in a file of the root.
-const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.02; done";
+pub(crate) const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.02; done";
 
 /// A stage whose root can be written.
-fn stage(script: &str, adjust: impl FnOnce(&mut Value, &Path)) -> Stage {
+pub(crate) fn stage(script: &str, adjust: impl FnOnce(&mut Value, &Path)) -> Stage {
     Stage::new(script, |config, dir| {
         config["root"]["readonly"] = json!(false);
         adjust(config, dir);
@@ -57,23 +47,23 @@ fn stage(script: &str, adjust: impl FnOnce(&mut Value, &Path)) -> Stage {
 }
 
 /// Starts the container of a stage.
-fn start(stage: &Stage, id: &str) {
+pub(crate) fn start(stage: &Stage, id: &str) {
     create(stage, id);
     quiet(stage.world.runtime().args(["start", id]));
 }
 
 /// A directory of this test's.
-fn place(bundle: &Bundle, name: &str) -> PathBuf {
+pub(crate) fn place(bundle: &Bundle, name: &str) -> PathBuf {
     bundle.world.path().join(name)
 }
 
-fn checkpoint(bundle: &Bundle, id: &str, images: &str, flags: &[&str]) -> Command {
+pub(crate) fn checkpoint(bundle: &Bundle, id: &str, images: &str, flags: &[&str]) -> Command {
     let mut command = bundle.world.runtime();
     command.arg("checkpoint").arg("--image-path").arg(place(bundle, images)).args(flags).arg(id);
     command
 }
 
-fn restore(bundle: &Bundle, id: &str, images: &str, flags: &[&str]) -> Command {
+pub(crate) fn restore(bundle: &Bundle, id: &str, images: &str, flags: &[&str]) -> Command {
     let mut command = bundle.world.runtime();
     command.arg("restore").arg("--bundle").arg(&bundle.dir).arg("--image-path").arg(place(bundle, images));
     command.args(flags).arg(id);
@@ -81,23 +71,23 @@ fn restore(bundle: &Bundle, id: &str, images: &str, flags: &[&str]) -> Command {
 }
 
 /// Changes config.json.
-fn change(bundle: &Bundle, change: impl FnOnce(&mut Value)) {
+pub(crate) fn change(bundle: &Bundle, change: impl FnOnce(&mut Value)) {
     let file = bundle.dir.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&file).expect("readable")).expect("JSON");
     change(&mut config);
     fs::write(&file, config.to_string()).expect("writable");
 }
 
-fn count(bundle: &Bundle) -> u64 {
+pub(crate) fn count(bundle: &Bundle) -> u64 {
     let text = fs::read_to_string(bundle.rootfs().join("count")).unwrap_or_default();
     text.trim().parse().unwrap_or(0)
 }
 
-fn exec(bundle: &Bundle, id: &str, script: &str) -> String {
+pub(crate) fn exec(bundle: &Bundle, id: &str, script: &str) -> String {
     ok(bundle.world.runtime().args(["exec", id, "sh", "-c", script]).stdin(Stdio::null()))
 }
 
-fn is_gone(bundle: &Bundle, id: &str) {
+pub(crate) fn is_gone(bundle: &Bundle, id: &str) {
     fails(bundle.world.runtime().args(["state", id]), 1, &["does not exist"]);
 }
 
@@ -564,166 +554,4 @@ fn memory_moves_when_it_is_needed() {
     assert_eq!(state(&bundle, "lazier")["status"], "running");
     delete(&bundle, "lazier");
     assert_none_since(&before);
-}
-
-fn a_restore_that_fails_leaves_nothing() {
-    let bundle = stage(COUNTER, |_, _| ());
-    let before = Snapshot::take();
-    fails(&mut restore(&bundle, "none", "images", &["-d"]), 1, &["images"]);
-    assert!(!place(&bundle, "images").exists());
-    fs::create_dir(place(&bundle, "images")).expect("writable");
-    fails(&mut restore(&bundle, "none", "images", &["-d"]), 1, &["descriptors.json"]);
-    fs::write(place(&bundle, "images/descriptors.json"), "[\"\",\"\",\"\"]").expect("writable");
-    // Nothing is in there: criu says so, or that it cannot work here.
-    for flags in [&["-d"][..], &[]] {
-        let said = say(restore(&bundle, "none", "images", flags).stdin(Stdio::null()));
-        assert_eq!(said.code, 1, "{}", said.err);
-        let log = place(&bundle, "images/restore.log");
-        for word in ["criu failed (restore): ", "its log is ", log.to_str().expect("UTF-8")] {
-            assert!(said.err.contains(word), "{word} is not in {}", said.err);
-        }
-        assert!(cause_is_of(&said, &log), "{}", said.err);
-        is_gone(&bundle, "none");
-        assert_none_since(&before);
-    }
-}
-
-/// Whether a message quotes an error of criu's log.
-fn cause_is_of(said: &Said, log: &Path) -> bool {
-    let text = fs::read_to_string(log).expect("a log");
-    let mut errors =
-        text.lines().filter_map(|line| line.split_once("Error (")?.1.split_once("): ")).map(|(_, e)| e);
-    errors.any(|error| said.err.contains(error.trim_end_matches('.').split('"').next().unwrap_or_default()))
-}
-
-fn a_checkpoint_that_fails_leaves_the_container() {
-    let bundle = stage(COUNTER, |config, dir| {
-        let mount = json!({ "destination": "/host", "type": "bind", "source": dir, "options": ["bind"] });
-        config["mounts"].as_array_mut().expect("mounts").push(mount);
-    });
-    let before = Snapshot::take();
-    start(&bundle, "counter");
-    let during = Snapshot::take();
-    until("a count", || count(&bundle) > 3);
-    if missing(Criu).is_none() {
-        // A file system that criu does not know.
-        let pid = state(&bundle, "counter")["pid"].to_string();
-        ok(Command::new("nsenter").args(["-t", &pid, "-m", "mount", "-t", "ramfs", "ramfs", "/tmp"]));
-    }
-    let said = say(&mut checkpoint(&bundle, "counter", "images", &[]));
-    assert_eq!(said.code, 1, "{}", said.err);
-    assert!(said.err.contains("criu failed (dump): "), "{}", said.err);
-    assert!(cause_is_of(&said, &place(&bundle, "images/dump.log")), "{}", said.err);
-    let counted = count(&bundle);
-    until("the next count", || count(&bundle) > counted);
-    assert_eq!(state(&bundle, "counter")["status"], "running");
-    assert_none_since(&during);
-    delete(&bundle, "counter");
-    assert_none_since(&before);
-}
-
-fn without_criu_both_say_so() {
-    let bundle = stage(COUNTER, |_, _| ());
-    let before = Snapshot::take();
-    start(&bundle, "counter");
-    let words = ["criu is not installed", "executable file not found in $PATH"];
-    fails(checkpoint(&bundle, "counter", "images", &[]).env("PATH", "/no/such/dir"), 1, &words);
-    assert!(!place(&bundle, "images").exists());
-    assert_eq!(state(&bundle, "counter")["status"], "running");
-    delete(&bundle, "counter");
-    fs::create_dir(place(&bundle, "images")).expect("writable");
-    fs::write(place(&bundle, "images/descriptors.json"), "[]").expect("writable");
-    fails(restore(&bundle, "counter", "images", &["-d"]).env("PATH", "/no/such/dir"), 1, &words);
-    let features = ok(bundle.world.runtime().arg("features").env("PATH", "/no/such/dir"));
-    assert!(features.contains("\"org.opencontainers.runc.checkpoint.enabled\": \"false\""), "{features}");
-    assert_none_since(&before);
-}
-
-fn hostile_images_touch_nothing_outside() {
-    static NAMES: LazyLock<[&str; 4]> =
-        LazyLock::new(|| ["restore.log", "descriptors.json", "pages-1.img", "stats-restore"]);
-    let bundle = stage("exit 0", |_, _| ());
-    let before = Snapshot::take();
-    let canary = place(&bundle, "canary");
-    fs::write(&canary, "[\"pipe:[1]\"]").expect("writable");
-    for name in NAMES.iter() {
-        let images = place(&bundle, "images");
-        fs::create_dir(&images).expect("writable");
-        fs::write(images.join("descriptors.json"), "[]").expect("writable");
-        let _ = fs::remove_file(images.join(name));
-        symlink(&canary, images.join(name)).expect("writable");
-        for mut command in
-            [restore(&bundle, "led", "images", &["-d"]), restore(&bundle, "led", "images", &[])]
-        {
-            fails(command.stdin(Stdio::null()), 1, &[name, "a symbolic link", "not a plain file"]);
-        }
-        fs::remove_dir_all(&images).expect("removable");
-        assert_none_since(&before);
-    }
-    // A checkpoint into such a directory would write through the link.
-    change(&bundle, |config| config["process"]["args"] = json!(["/bin/sh", "-c", "sleep 1000"]));
-    start(&bundle, "written");
-    let images = place(&bundle, "images");
-    fs::create_dir(&images).expect("writable");
-    symlink(&canary, images.join("core-1.img")).expect("writable");
-    let said = say(&mut checkpoint(&bundle, "written", "images", &[]));
-    assert_eq!(said.code, 1);
-    let refused = said.err.contains("a symbolic link") || said.err.contains("criu is not installed");
-    assert!(refused, "{}", said.err);
-    assert_eq!(fs::read_to_string(&canary).expect("readable"), "[\"pipe:[1]\"]");
-    delete(&bundle, "written");
-    assert_none_since(&before);
-}
-
-fn flags_and_states_are_checked() {
-    let bundle = stage("sleep 1000", |_, _| ());
-    let before = Snapshot::take();
-    create(&bundle, "box");
-    fails(&mut checkpoint(&bundle, "box", "images", &[]), 1, &["cannot be checkpointed in created state"]);
-    quiet(bundle.world.runtime().args(["start", "box"]));
-    for (flags, words) in [
-        (&["--page-server", "here"][..], &["--page-server ADDRESS:PORT"][..]),
-        (&["--page-server", "::1:27"], &["--page-server ADDRESS:PORT"]),
-        (&["--page-server", "here:x"], &["Invalid port number"]),
-        (&["--empty-ns", "pid"], &["namespace", "pid", "is not supported"]),
-        (&["--manage-cgroups-mode", "hard"], &["manage-cgroups-mode", "hard"]),
-        (&["--status-fd", "x"], &["--status-fd"]),
-        (&["--lsm-profile", "x"], &["flag provided but not defined"]),
-    ] {
-        fails(&mut checkpoint(&bundle, "box", "images", flags), 1, words);
-    }
-    fails(&mut checkpoint(&bundle, "nobody", "images", &[]), 1, &["does not exist"]);
-    fails(&mut restore(&bundle, "../x", "images", &["-d"]), 1, &["images"]);
-    assert!(!place(&bundle, "images").exists(), "a refusal left a directory");
-    quiet(bundle.world.runtime().args(["kill", "box", "KILL"]));
-    until("its end", || state(&bundle, "box")["status"] == "stopped");
-    fails(&mut checkpoint(&bundle, "box", "images", &[]), 1, &["cannot be checkpointed in stopped state"]);
-    delete(&bundle, "box");
-    assert_none_since(&before);
-    let rootless = |command: &mut Command| {
-        let words: Vec<_> =
-            std::iter::once(command.get_program()).chain(command.get_args()).map(ToOwned::to_owned).collect();
-        let mut as_user = Command::new("setpriv");
-        as_user.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(words);
-        as_user
-    };
-    for mut command in [checkpoint(&bundle, "box", "images", &[]), restore(&bundle, "box", "images", &["-d"])]
-    {
-        let said = say(&mut rootless(&mut command));
-        // The program may lie where others cannot get at it.
-        assert!(
-            said.code != 0 && (said.err.contains("needs root") || said.err.contains("denied")),
-            "{}",
-            said.err
-        );
-    }
-}
-
-fn features_tell_whether_criu_works() {
-    let world = harness::world::World::new();
-    let features: Value = serde_json::from_str(&ok(world.runtime().arg("features"))).expect("JSON");
-    let works = missing(Criu).is_none();
-    assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], works.to_string());
-    let unsafe_ones = features["potentiallyUnsafeConfigAnnotations"].as_array().expect("a list");
-    assert!(unsafe_ones.contains(&json!("org.criu.config")));
 }

@@ -4,6 +4,7 @@ mod attacks;
 mod bad_input;
 mod bundle;
 mod checkpoint;
+mod checkpoint_refusals;
 mod clients;
 mod command_line;
 mod commands;
@@ -18,6 +19,7 @@ mod files;
 mod foreground;
 mod hostile_images;
 mod joining;
+mod killed;
 mod lifecycle;
 mod limits;
 mod logs;
@@ -61,6 +63,7 @@ fn main() {
         manners::CASES,
         containers::CASES,
         detached::CASES,
+        killed::CASES,
         logs::CASES,
         restart::CASES,
         bad_input::CASES,
@@ -73,6 +76,7 @@ fn main() {
         unified::CASES,
         rootless::CASES,
         checkpoint::CASES,
+        checkpoint_refusals::CASES,
         command_line::CASES,
         process_fields::CASES,
         container_fields::CASES,
