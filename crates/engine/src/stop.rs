@@ -76,6 +76,10 @@ pub fn stop(engine: &Engine, container: &str, timeout: Option<Option<Duration>>)
                 return Ok(());
             }
         }
+        // Somebody started it again on purpose: the one that was to stop has ended, and the new one is not ours to kill.
+        if asked.is_some() && dir.exists() && !is_stopped(&dir) {
+            return Ok(());
+        }
         if killed.is_some_and(|at: Instant| at.elapsed() > PATIENCE) {
             return Err(Error::Invalid(format!(
                 "container {container} did not end within {PATIENCE:?} of SIGKILL"

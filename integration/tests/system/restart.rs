@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = cases!("restart":
     failures_are_tried_again_so_often [Root, BUSYBOX],
     always_is_until_the_user_stops_it [Root, BUSYBOX],
     a_stop_during_the_pause_works_at_once [Root, BUSYBOX],
+    a_stop_is_done_when_somebody_starts_anew [Root, BUSYBOX],
     what_belongs_up_comes_up_at_boot [Root, BUSYBOX],
     want_of_memory_is_told [Root, BUSYBOX],
 );
@@ -78,10 +79,12 @@ fn a_stop_during_the_pause_works_at_once() {
     ok(&mut rcr(&world, &["run", "-d", "--name", "flap", "--restart", "always", &image, "false"]));
     // By then the pause has three seconds or more.
     until("the pauses are long", || inspect(&world, "flap")["RestartCount"].as_i64() >= Some(5));
-    until("it pauses", || status(&world, "flap") == "restarting");
-    let state = inspect(&world, "flap")["State"].clone();
-    assert_eq!((&state["Restarting"], &state["ExitCode"]), (&json!(true), &json!(1)));
-    assert!(ok(&mut rcr(&world, &["ps"])).contains("Restarting (1)"));
+    until("it pauses", || {
+        let state = inspect(&world, "flap")["State"].clone();
+        (&state["Status"], &state["Restarting"], &state["ExitCode"])
+            == (&json!("restarting"), &json!(true), &json!(1))
+    });
+    until("ps tells", || ok(&mut rcr(&world, &["ps"])).contains("Restarting (1)"));
     let start = Instant::now();
     ok(&mut rcr(&world, &["stop", "flap"]));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
@@ -92,6 +95,28 @@ fn a_stop_during_the_pause_works_at_once() {
     ok(&mut rcr(&world, &["rm", "-f", "flap"]));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_no_container(&world);
+}
+
+fn a_stop_is_done_when_somebody_starts_anew() {
+    let (world, image) = world();
+    let before = Snapshot::take();
+    let deaf = ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"];
+    ok(&mut rcr(&world, &[&["run", "-d", "--name", "xx", &image][..], &deaf].concat()));
+    until("it is deaf", || ok(&mut rcr(&world, &["logs", "xx"])) == "deaf");
+    let first = inspect(&world, "xx")["State"]["Pid"].clone();
+    let stop = rcr(&world, &["stop", "-t", "4", "xx"]).stderr(Stdio::piped()).spawn().expect("rcr starts");
+    let dir = world.path().join("store/containers").join(inspect(&world, "xx")["Id"].as_str().expect("an ID"));
+    until("it was asked to stop", || dir.join("stopped").exists());
+    ok(&mut rcr(&world, &["restart", "-t", "0", "xx"]));
+    let output = stop.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    // The grace of the first one is no grace of the second.
+    std::thread::sleep(Duration::from_secs(4));
+    let state = inspect(&world, "xx")["State"].clone();
+    assert!(state["Status"] == "running" && state["Pid"] != first, "{first} and {state}");
+    ok(&mut rcr(&world, &["rm", "-f", "xx"]));
+    assert_no_container(&world);
+    assert_none_since(&before);
 }
 
 fn what_belongs_up_comes_up_at_boot() {
