@@ -81,7 +81,7 @@ pub fn target() -> PathBuf {
 pub fn binary(name: &str) -> PathBuf {
     let dir = std::env::var_os("RCR_BIN_DIR").map_or_else(|| target().join("release"), PathBuf::from);
     let path = dir.join(name);
-    assert!(path.exists(), "{} is not built; run `cargo build --release`", path.display());
+    assert!(path.exists(), "{} is not built; run integration/build", path.display());
     path
 }
 

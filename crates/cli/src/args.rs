@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 use engine::Engine;
 use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
@@ -139,6 +139,11 @@ fn default_dirs(is_root: bool, var: impl Fn(&str) -> Option<OsString>) -> (PathB
 /// What to tell the user instead of doing something: what is wrong, or the help asked for.
 pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, Refusal> {
     let words: Vec<OsString> = words.collect();
+    // What is wrong, or is no more than a question, is told by the whole tree.
+    if let Some(args) = branch(&words).and_then(|branch| read(branch.try_get_matches_from(&words).ok()?).ok())
+    {
+        return Ok(args);
+    }
     let mut command = tree();
     if words.iter().any(gives_a_boolean) {
         command = with_boolean_values(command);
@@ -147,6 +152,31 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, Refus
         .try_get_matches_from_mut(&words)
         .and_then(read)
         .map_err(|error| Refusal::new(error, at_fault(&words)))
+}
+
+/// The tree with the one branch that a command line is for, if that is a command that people and rcr itself start often.
+/// To make the whole tree takes as long as to make a container.
+fn branch(words: &[OsString]) -> Option<clap::Command> {
+    let mut words = words.iter().skip(1).map(|word| word.to_str());
+    let name = loop {
+        match words.next()?? {
+            "--root" | "--runroot" | "--log-level" => drop(words.next()),
+            flag if flag.starts_with('-') => {}
+            name => break name,
+        }
+    };
+    let branch = match name {
+        "run" => run::Run::augment_args(clap::Command::new("run")),
+        "create" => create::Create::augment_args(clap::Command::new("create")),
+        "start" => start::Start::augment_args(clap::Command::new("start")),
+        "stop" => stop::Stop::augment_args(clap::Command::new("stop")),
+        "exec" => exec::Exec::augment_args(clap::Command::new("exec")),
+        "ps" => ps::Ps::augment_args(clap::Command::new("ps")),
+        "rm" => rm::Rm::augment_args(clap::Command::new("rm")),
+        "container-ended" => ended::Ended::augment_args(clap::Command::new("container-ended")),
+        _ => return None,
+    };
+    Some(Globals::augment_args(clap::Command::new("rcr").args_override_self(true)).subcommand(branch))
 }
 
 /// Every command there is, those of docker's groups (`rcr container ls`) too.
@@ -206,6 +236,21 @@ mod tests {
     fn the_tree_is_sound() {
         tree().debug_assert();
         with_boolean_values(tree()).debug_assert();
+    }
+
+    #[test]
+    fn a_branch_is_as_in_the_tree() {
+        let mut tree = tree();
+        tree.build();
+        for name in ["run", "create", "start", "stop", "exec", "ps", "rm", "container-ended"] {
+            let words = ["rcr", "-D", "--root", "/r", name, "x"].map(OsString::from);
+            let mut branch = branch(&words).expect(name);
+            branch.build();
+            let parts = |of: &clap::Command| format!("{:?}", of.find_subcommand(name).expect("there"));
+            assert_eq!(parts(&branch), parts(&tree), "{name}");
+        }
+        assert!(branch(&["rcr", "--root"].map(OsString::from)).is_none());
+        assert!(branch(&["rcr", "images", "run"].map(OsString::from)).is_none());
     }
 
     #[test]

@@ -105,7 +105,8 @@ fn a_stop_is_done_when_somebody_starts_anew() {
     until("it is deaf", || ok(&mut rcr(&world, &["logs", "xx"])) == "deaf");
     let first = inspect(&world, "xx")["State"]["Pid"].clone();
     let stop = rcr(&world, &["stop", "-t", "4", "xx"]).stderr(Stdio::piped()).spawn().expect("rcr starts");
-    let dir = world.path().join("store/containers").join(inspect(&world, "xx")["Id"].as_str().expect("an ID"));
+    let dir =
+        world.path().join("store/containers").join(inspect(&world, "xx")["Id"].as_str().expect("an ID"));
     until("it was asked to stop", || dir.join("stopped").exists());
     ok(&mut rcr(&world, &["restart", "-t", "0", "xx"]));
     let output = stop.wait_with_output().expect("it ends");
