@@ -246,8 +246,14 @@ mod tests {
             let words = ["rcr", "-D", "--root", "/r", name, "x"].map(OsString::from);
             let mut branch = branch(&words).expect(name);
             branch.build();
-            let parts = |of: &clap::Command| format!("{:?}", of.find_subcommand(name).expect("there"));
-            assert_eq!(parts(&branch), parts(&tree), "{name}");
+            let all = |of: &clap::Command| {
+                let command = of.find_subcommand(name).expect("there");
+                let groups = command.get_groups().map(|group| format!("{group:?}"));
+                command.get_arguments().map(|arg| format!("{arg:?}")).chain(groups).collect::<Vec<_>>()
+            };
+            let (one, other) = (all(&branch), all(&tree));
+            let different = one.iter().zip(&other).find(|(one, other)| one != other);
+            assert!(different.is_none() && one.len() == other.len(), "{name}: {different:?}");
         }
         assert!(branch(&["rcr", "--root"].map(OsString::from)).is_none());
         assert!(branch(&["rcr", "images", "run"].map(OsString::from)).is_none());
