@@ -4,9 +4,10 @@
 //! with it [`crate::drive`]'s.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use nix::errno::Errno;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use sys::clone::{Cloned, Options, clone3, namespace, setns};
@@ -86,7 +87,7 @@ pub fn launch(
     let mut ours = Some(ours);
     let cloned = {
         let _around = Around::enter(plan, &mut files)?;
-        let failed = |e| Error::new("clone3").because(e);
+        let failed = |e| clone_failed(cgroup, e);
         if plan.trampoline.is_empty() {
             let options = Options { namespaces: plan.clone_flags, cgroup, sibling: false };
             clone3(&options, || {
@@ -125,6 +126,23 @@ pub fn launch(
             drive::kill(&conversation.process);
             Err(e)
         }
+    }
+}
+
+/// Errors of clone3 that only come of the cgroup that the process was to be made in: it has domain controllers for those
+/// below it, is gone, is not a domain of processes, or may not be written to.
+const OF_THE_CGROUP: [Errno; 4] = [Errno::EBUSY, Errno::ENODEV, Errno::EOPNOTSUPP, Errno::EACCES];
+
+fn clone_failed(cgroup: Option<BorrowedFd>, e: std::io::Error) -> Error {
+    let of_cgroup =
+        |e: &std::io::Error| OF_THE_CGROUP.iter().any(|&errno| e.raw_os_error() == Some(errno as i32));
+    match cgroup.filter(|_| of_cgroup(&e)) {
+        Some(cgroup) => {
+            let path =
+                std::fs::read_link(format!("/proc/self/fd/{}", cgroup.as_raw_fd())).unwrap_or_default();
+            Error::new(format!("error adding pid of a new process to cgroups: {path:?}")).because(e)
+        }
+        None => Error::new("clone3").because(e),
     }
 }
 

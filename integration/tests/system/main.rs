@@ -4,6 +4,7 @@ mod attacks;
 mod bad_input;
 mod bundle;
 mod checkpoint;
+mod checkpoint_kept;
 mod checkpoint_refusals;
 mod clients;
 mod command_line;
@@ -76,6 +77,7 @@ fn main() {
         unified::CASES,
         rootless::CASES,
         checkpoint::CASES,
+        checkpoint_kept::CASES,
         checkpoint_refusals::CASES,
         command_line::CASES,
         process_fields::CASES,

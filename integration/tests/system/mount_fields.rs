@@ -17,6 +17,7 @@ const BUSYBOX: harness::host::Need = FileNeed("/bin/busybox");
 pub(crate) const CASES: &[Case] = cases!("mount_fields":
     uid_mappings_show_other_owners [Root, BUSYBOX],
     idmap_follows_the_user_namespace [Root, BUSYBOX],
+    a_fuse_that_root_alone_may_see_is_bound [Root, BUSYBOX, FileNeed("/dev/fuse"), Program("unshare")],
     ridmap_reaches_what_is_mounted_below [Root, BUSYBOX, Program("unshare")],
     recursive_attributes_reach_what_is_mounted_below [Root, BUSYBOX, Program("unshare")],
     recursive_attributes_can_be_cleared [Root, BUSYBOX, Program("unshare")],
@@ -100,6 +101,26 @@ fn idmap_follows_the_user_namespace() {
         let said = stage.run("box");
         assert_eq!(said.out, expected, "{options}: {}", said.err);
     }
+}
+
+/// Like sshfs, which leaves out `allow_other`.
+fn a_fuse_that_root_alone_may_see_is_bound() {
+    let stage = Stage::new("stat /m; grep ' /m fuse' /proc/mounts", |config, dir| {
+        chown(dir.join("rootfs"), Some(100_000), Some(100_000)).expect("root may");
+        fs::create_dir(dir.join("source")).expect("writable");
+        config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({ "type": "user" }));
+        config["linux"]["uidMappings"] = ids(0, 100_000, 65536);
+        config["linux"]["gidMappings"] = ids(0, 100_000, 65536);
+        config["root"]["readonly"] = json!(false);
+        add(
+            config,
+            json!({ "destination": "/m", "type": "bind", "source": "source", "options": ["bind", "ro"] }),
+        );
+    });
+    let options = "fd=3,rootmode=40000,user_id=0,group_id=0";
+    let said = run_after(&stage, &format!("exec 3<>/dev/fuse; mount -i -t fuse -o {options} served source"));
+    assert!(said.out.starts_with("served /m fuse ro,"), "{}{}", said.out, said.err);
+    assert!(said.err.contains("Permission denied"), "{}", said.err);
 }
 
 fn ridmap_reaches_what_is_mounted_below() {

@@ -184,8 +184,15 @@ fn updates_reach_both_or_neither() {
     assert_ne!(said.code, 0);
     assert_eq!(now(), want);
     // An idle group has no weight, and a weight ends idleness.
-    assert_eq!(update(&["--cpu-idle", "1"]).code, 0);
-    assert_eq!((stage.file("cpu.idle").as_str(), show(&stage.unit, "CPUWeight").as_str()), ("1", "idle"));
+    for (flags, warning) in [
+        (&["--cpu-idle", "1"][..], ""),
+        (&["--cpu-idle", "1", "--cpu-share", "200"], "unable to apply both cpu.weight and cpu.idle"),
+    ] {
+        let said = update(flags);
+        assert!(said.code == 0 && said.err.contains(warning), "{}", said.err);
+        let is = (stage.file("cpu.idle"), show(&stage.unit, "CPUWeight"));
+        assert_eq!(is, ("1".to_owned(), "idle".to_owned()));
+    }
     let said = update(&["--cpu-share", "200"]);
     assert_eq!((said.code, stage.file("cpu.idle").as_str()), (0, "0"), "{}", said.err);
 }

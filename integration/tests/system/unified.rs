@@ -259,6 +259,11 @@ fn an_init_system_manages_its_cgroup() {
         .args(["exec", "--cgroup", "/svc", "box", "cat", "/proc/self/cgroup"])
         .stdin(Stdio::null()));
     assert_eq!(sub, "0::/svc");
+    fails(
+        stage.world.runtime().args(["exec", "--cgroup", "/", "box", "true"]).stdin(Stdio::null()),
+        255,
+        &["error adding pid of a new process to cgroups", &*dir.to_string_lossy(), "busy"],
+    );
     quiet(stage.world.runtime().args(["pause", "box"]));
     assert_eq!(count(&leaf, "cgroup.events", "frozen "), 1);
     quiet(stage.world.runtime().args(["resume", "box"]));

@@ -141,6 +141,28 @@ mod tests {
     }
 
     #[test]
+    fn an_idle_cgroup_gets_no_weight() {
+        let files = [("cpu.idle", "0\n"), ("cpu.weight", "100\n"), ("cgroup.controllers", "cpu\n")];
+        let (directory, cgroup) = cgroup(Version::V2, &files);
+        let read = |file: &str| std::fs::read_to_string(directory.path().join(file)).unwrap();
+        for wanted in [
+            json!({"cpu": {"shares": 200, "idle": 1}}),
+            json!({"unified": {"cpu.idle": "1", "cpu.weight": "8"}}),
+            json!({"cpu": {"shares": 200, "idle": 0}, "unified": {"cpu.idle": "1"}}),
+        ] {
+            cgroup.change(&resources(&wanted)).unwrap();
+            assert_eq!(
+                (read("cpu.idle").as_str(), read("cpu.weight").as_str()),
+                ("1\n", "100\n"),
+                "{wanted}"
+            );
+        }
+        // Ordinary files keep the tail of what is longer.
+        cgroup.change(&resources(&json!({"cpu": {"shares": 200, "idle": 0}}))).unwrap();
+        assert_eq!((read("cpu.idle").trim(), read("cpu.weight").trim()), ("0", "290"));
+    }
+
+    #[test]
     fn what_is_put_back_can_be_written() {
         let (_directory, v1) = cgroup(Version::V1, &[]);
         let (_directory2, v2) = cgroup(Version::V2, &[]);

@@ -11,6 +11,21 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The kernel refuses a weight for a cgroup that is idle (EINVAL).
+fn leave_out_weight_of_idle(list: &mut Vec<Setting>) {
+    if list.iter().rev().find(|s| s.file == "cpu.idle").is_none_or(|s| s.value.trim() != "1") {
+        return;
+    }
+    list.retain(|setting| {
+        let weight = matches!(setting.file.as_str(), "cpu.weight" | "cpu.weight.nice" | "cpu.shares");
+        if weight {
+            let (file, value) = (&setting.file, &setting.value);
+            tracing::warn!("unable to apply both {file} and cpu.idle, ignoring {file} {value}");
+        }
+        !weight
+    });
+}
+
 impl Cgroup {
     /// Writes all limits of `resources` (device rules excepted) where their controllers are mounted.
     ///
@@ -22,6 +37,12 @@ impl Cgroup {
 
     /// The files to write for `resources`, of v1 and v2 as this host has the controllers. Those of v2 are switched on.
     pub(super) fn settings(&self, resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
+        let mut list = self.all_settings(resources)?;
+        leave_out_weight_of_idle(&mut list);
+        Ok(list)
+    }
+
+    fn all_settings(&self, resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
         if self.dirs.iter().all(|dir| dir.version == Version::V2) {
             return settings(resources, Version::V2);
         }

@@ -39,7 +39,20 @@ pub(super) fn kind(stat: &FileStat) -> SFlag {
 }
 
 pub(super) fn is_directory(fd: impl AsFd) -> Result<bool, Errno> {
-    Ok(kind(&nix::sys::stat::fstat(fd)?) == SFlag::S_IFDIR)
+    let fd = fd.as_fd();
+    match nix::sys::stat::fstat(fd) {
+        Ok(stat) => Ok(kind(&stat) == SFlag::S_IFDIR),
+        // FUSE shows nothing to anybody but who mounted it, not even to root in a user namespace. That a walk cannot begin at a
+        // file is found before anybody is asked for permission.
+        Err(Errno::EACCES) => {
+            match nix::fcntl::openat(fd, c".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
+                Ok(_) | Err(Errno::EACCES) => Ok(true),
+                Err(Errno::ENOTDIR) => Ok(false),
+                Err(e) => Err(e),
+            }
+        }
+        Err(e) => Err(e),
+    }
 }
 
 pub(super) fn is_on_proc(fd: impl AsFd) -> Result<bool, Errno> {

@@ -75,11 +75,8 @@ pub(super) fn of(
     for setting in settings {
         let (file, text) = (setting.file.as_str(), setting.value.trim());
         match file {
-            "cpu.weight" if idle => {
-                tracing::warn!(
-                    "unable to apply both CPUWeight and CPUIdle to systemd, ignoring CPUWeight {text}"
-                );
-            }
+            // Said where the files are written.
+            "cpu.weight" if idle => {}
             "memory.zswap.max" if version()? < KNOWS_ZSWAP => {}
             "cpu.max" => {
                 let quota = Quota::parse(text).ok_or_else(|| invalid(file, text))?;
