@@ -11,6 +11,7 @@ mod command_line;
 mod commands;
 mod container_fields;
 mod containers;
+mod counts;
 mod crash;
 mod demo;
 mod detached;
@@ -99,6 +100,7 @@ fn main() {
         mounts::CASES,
         crash::CASES,
         stress::CASES,
+        counts::CASES,
     ];
     harness::main(cases.into_iter().flatten(), harness::registry::stop);
 }
