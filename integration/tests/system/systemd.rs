@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use harness::host::Need::{Path as FileNeed, Program, PureCgroup2, Root, Systemd};
+use harness::host::missing;
 use harness::leaks::{Snapshot, assert_none_since};
 use harness::stage::until;
 use harness::world::{fails, ok, say};
@@ -254,7 +255,11 @@ fn slices_nest_and_names_are_as_runcs() {
         // Slices stay, as slices do.
         say(Command::new("systemctl").args(["stop", "rcrtest.slice"]).stderr(Stdio::null()));
         drop(stage);
-        assert_none_since(&before);
+        // In the hierarchies of v1 that systemd does not manage, empty slices stay, as runc's do: another container may just be
+        // making its cgroup there.
+        if missing(PureCgroup2).is_none() {
+            assert_none_since(&before);
+        }
     }
 }
 
