@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
     attach, bundle, commit, complete, completion, cp, create, diff, ended, exec, export, images, info,
-    inspect, load, logs, man, network, port, ps, pull, rm, rmi, run, save, signal, start, stats, stop,
+    inspect, load, logs, man, network, port, prune, ps, pull, rm, rmi, run, save, signal, start, stats, stop,
     system, tag, top, version, volume,
 };
 use crate::group;
@@ -94,6 +94,9 @@ pub(crate) enum Command {
     #[command(name = engine::HOLD_TERMINAL, hide = true)]
     HoldTerminal,
     ContainerEnded(ended::Ended),
+    /// `container prune` and `image prune`, which are in docker's groups only.
+    #[command(skip)]
+    Prune(prune::Prune),
 }
 
 impl Globals {
@@ -185,11 +188,15 @@ pub(crate) fn tree() -> clap::Command {
 }
 
 fn read(mut matches: ArgMatches) -> Result<Args, clap::Error> {
-    let Some(mut of_group) = group::take(&mut matches) else {
+    let Some((name, mut of_group)) = group::take(&mut matches) else {
         return Args::from_arg_matches_mut(&mut matches);
     };
     let globals = Globals::from_arg_matches_mut(&mut matches)?;
-    Ok(Args { globals, command: Command::from_arg_matches_mut(&mut of_group)? })
+    let command = match prune::Prune::of_group(name, &mut of_group) {
+        Some(prune) => Command::Prune(prune?),
+        None => Command::from_arg_matches_mut(&mut of_group)?,
+    };
+    Ok(Args { globals, command })
 }
 
 /// The command that a wrong command line is for: `rcr`, `rcr run`, `rcr system prune`.

@@ -59,17 +59,31 @@ impl Shared {
     }
 }
 
-/// What `-p` asks for, and with `-P` what the image and `--expose` name. What an image names and is no port is left out.
+/// What `-p` asks for, and with `-P` what the image and `--expose` name.
 fn ports_to_publish(options: &RunOptions, image: &Image) -> Vec<PortRequest> {
     let mut ports = options.ports.clone();
     if options.publish_all {
-        let mut exposed = options.expose.clone();
-        let config = image.config.config().as_ref();
-        let named = config.and_then(|config| config.exposed_ports().as_ref()).into_iter().flatten();
-        exposed.extend(named.filter_map(|text| text.parse::<Exposed>().ok()));
-        ports.extend(PortRequest::for_exposed(&exposed, &options.ports));
+        ports.extend(PortRequest::for_exposed(&named_ports(options, image), &options.ports));
     }
     ports
+}
+
+/// Ports that the image and `--expose` name. What an image names and is no port is left out.
+fn named_ports(options: &RunOptions, image: &Image) -> Vec<Exposed> {
+    let config = image.config.config().as_ref();
+    let named = config.and_then(|config| config.exposed_ports().as_ref()).into_iter().flatten();
+    let of_image = named.filter_map(|text| text.parse::<Exposed>().ok());
+    options.expose.iter().copied().chain(of_image).collect()
+}
+
+/// Ports of the container that others are told of: those named, and those that are published, as docker has it.
+pub(crate) fn exposed_ports(options: &RunOptions, image: &Image) -> Vec<Exposed> {
+    let published = options.ports.iter();
+    let published = published.map(|port| Exposed { ports: port.container_ports, protocol: port.protocol });
+    let mut all: Vec<Exposed> = named_ports(options, image).into_iter().chain(published).collect();
+    all.sort_by_key(|exposed| (exposed.ports, exposed.protocol));
+    all.dedup();
+    all
 }
 
 impl Connection {

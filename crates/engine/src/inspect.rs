@@ -4,7 +4,7 @@ use oci::Reference;
 use serde_json::{Map, Value, json};
 use store::{Image, Store};
 
-use network::Published;
+use network::{Exposed, Published};
 
 use crate::connection::{self, Joined};
 use crate::isolation::{Device, DeviceRule, Share};
@@ -106,6 +106,7 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
             "WorkingDir": record.cwd,
             "StopSignal": options.stop_signal.as_ref().or(record.stop_signal.as_ref()),
             "StopTimeout": options.stop_timeout,
+            "ExposedPorts": exposed(&record.exposed),
             "Labels": object(&record.labels),
             "Annotations": object(&options.annotations),
         },
@@ -147,6 +148,7 @@ fn confines(options: &RunOptions) -> Value {
     let (limits, isolation) = (&options.limits, &options.isolation);
     json!({
             "CgroupnsMode": if isolation.cgroup_host { "host" } else { "private" },
+            "CgroupParent": isolation.cgroup_parent.as_deref().unwrap_or(""),
             "IpcMode": if isolation.ipc_host { "host" } else { "private" },
             "PidMode": shared(&isolation.pid),
             "UTSMode": if isolation.uts_host { "host" } else { "" },
@@ -219,6 +221,14 @@ fn bindings(ports: &[Published]) -> Value {
         }
     }
     Value::Object(all)
+}
+
+/// `{"80/tcp": {}}`.
+fn exposed(ports: &[Exposed]) -> Value {
+    let each = ports.iter().flat_map(|Exposed { ports: (first, last), protocol }| {
+        (*first..=*last).map(move |port| (format!("{port}/{protocol}"), json!({})))
+    });
+    Value::Object(each.collect())
 }
 
 fn network_settings(joined: &Joined) -> Value {

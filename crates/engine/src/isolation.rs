@@ -27,6 +27,8 @@ pub struct Isolation {
     pub uts_host: bool,
     /// `--cgroupns host`.
     pub cgroup_host: bool,
+    /// `--cgroup-parent`: an absolute path.
+    pub cgroup_parent: Option<String>,
     /// `--shm-size` in bytes; 64 MiB if not given.
     pub shm_size: Option<u64>,
     /// `--device`.

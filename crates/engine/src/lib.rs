@@ -15,6 +15,7 @@ mod connection;
 mod content;
 mod copy;
 mod detach;
+mod disk;
 mod error;
 mod exec;
 mod fork;
@@ -70,6 +71,7 @@ pub use commit::{CommitOptions, commit};
 pub use content::{Change, diff, export};
 pub use copy::{CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar};
 pub use detach::{attach, create, rename, restart, run_detached, start, start_attached, startable};
+pub use disk::{ContainerRoom, DiskUsage, ImageRoom, disk_usage};
 pub use error::{Error, in_full};
 pub use exec::{Executed, HOLD_TERMINAL, exec, hold_terminal};
 pub use image::{images, pull, remove_image};
@@ -102,7 +104,7 @@ pub use runtime::cli::signal::number as signal_number;
 pub use size::size;
 pub use stop::{kill, pause, stop, unpause, wait};
 pub use top::{Processes, top};
-pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
+pub use upkeep::{Finding, Problem, fsck, prune_containers, prune_images};
 pub use usage::{Reading, Usage, usage};
 pub use volumes::{VolumeSummary, create_volume, inspect_volume, prune_volumes, remove_volume, volumes};
 
@@ -223,6 +225,8 @@ pub struct ContainerSummary {
     pub network: NetworkMode,
     /// Ports of the host that are passed on to it, while it runs.
     pub ports: Vec<Published>,
+    /// Ports that image and `run` name, and those that are published.
+    pub exposed: Vec<Exposed>,
     /// Sources of its mounts: host paths and volume names.
     pub mounts: Vec<String>,
     /// How many of them are volumes.

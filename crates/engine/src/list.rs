@@ -104,6 +104,7 @@ fn summary(dir: &Path, record: Record, life: &Life) -> ContainerSummary {
         network: record.options.network,
         ports,
         labels: record.labels,
+        exposed: record.exposed,
         id: record.id,
         name: record.name,
     }

@@ -11,7 +11,7 @@ use crate::lock::Lock;
 use crate::options::RunOptions;
 use crate::record::Record;
 use crate::root::Root;
-use crate::{Engine, Error, NetworkMode, host, image, mount, name, place, process, time, volume};
+use crate::{Engine, Error, NetworkMode, connection, host, image, mount, name, place, process, time, volume};
 
 /// A container that is whole and does not run.
 #[derive(Debug)]
@@ -166,6 +166,7 @@ fn describe(engine: &Engine, id: &str, options: &RunOptions, image: &Image) -> R
         hostname: hostname.as_str().to_owned(),
         stop_signal: config.stop_signal().clone(),
         labels,
+        exposed: connection::exposed_ports(options, image),
         points,
     })
 }

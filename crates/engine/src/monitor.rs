@@ -400,7 +400,7 @@ pub fn ended(engine: &Engine, end: &End) -> Result<(), Error> {
     let lock = Lock::inherited(engine, &end.id, end.lock)?;
     // What else the monitor held: streams that nobody needs any more, and the host's ports.
     sys::process::close_from_but(3, [lock.held(), lock.held()]).map_err(Error::io("close descriptors"))?;
-    let oom_killed = end.code != Some(0) && oom::happened(&end.id);
+    let oom_killed = end.code != Some(0) && oom::happened(&record);
     end_runtime(engine, &end.id)?;
     connection::end(engine, &end.id, &dir)?;
     remove_place(engine, &end.id)?;

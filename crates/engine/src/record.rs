@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use network::Exposed;
 use oci::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) stop_signal: Option<String>,
     pub(crate) labels: Vec<(String, String)>,
+    /// Ports that image and user name, and those that are published.
+    #[serde(default)]
+    pub(crate) exposed: Vec<Exposed>,
     pub(crate) points: Vec<Point>,
 }
 

@@ -58,7 +58,7 @@ pub fn run(
     };
     let dir = engine.container(&record.id);
     let status = see_through(&running, streams, &signals).map(|code| {
-        let oom_killed = (options.memory.is_some() || code == 137) && oom::happened(&record.id);
+        let oom_killed = (options.memory.is_some() || code == 137) && oom::happened(&record);
         ExitStatus { code, oom_killed }
     });
     let ended = end_runtime(engine, &record.id).and_then(|()| connection::end(engine, &record.id, &dir));

@@ -132,7 +132,7 @@ fn describe(
         files: Some(connection.shared.as_ref().map_or(dir, |shared| &shared.dir)),
         network: connection.shared.as_ref().map(Shared::path),
         init: init.as_deref(),
-        cgroups_path: Some(cgroups_path(&record.id)),
+        cgroups_path: Some(cgroups_path(record)),
         all_capabilities: if wants_all { host::bounding_capabilities()? } else { 0 },
         devices: &if options.privileged { host::devices() } else { Vec::new() },
         found,

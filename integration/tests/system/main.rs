@@ -33,6 +33,7 @@ mod net_devices;
 mod network;
 mod process_fields;
 mod processes;
+mod prune;
 mod reach;
 mod resources;
 mod restart;
@@ -55,6 +56,7 @@ fn main() {
         run_flags::CASES,
         volumes::CASES,
         files::CASES,
+        prune::CASES,
         names::CASES,
         joining::CASES,
         reach::CASES,

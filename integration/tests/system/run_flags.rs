@@ -15,6 +15,7 @@ const BUSYBOX: harness::host::Need = File("/bin/busybox");
 
 pub(crate) const CASES: &[Case] = cases!("run_flags":
     limits_reach_the_cgroup [Root, BUSYBOX],
+    cgroups_lie_below_the_one_asked_for [Root, BUSYBOX],
     shared_memory_has_the_size_asked_for [Root, BUSYBOX],
     namespaces_of_the_host_and_of_another_container [Root, BUSYBOX],
     devices_and_what_may_be_done_with_them [Root, BUSYBOX, File("/dev/loop-control")],
@@ -109,6 +110,44 @@ fn limits_reach_the_cgroup() {
         (&json!(512), &json!("0"), &json!(96 << 20))
     );
     end(&world, "limited", child);
+    assert_none_since(&before);
+}
+
+fn cgroups_lie_below_the_one_asked_for() {
+    let (world, image) = world();
+    let before = Snapshot::take();
+    let parent = format!("batch-{}", std::process::id());
+    let (child, pid) = background(
+        &world,
+        "below",
+        &["-m=64m", "--cgroup-parent", &format!("{parent}/in")],
+        &image,
+        "sleep 60",
+    );
+    let id = inspect(&world, "below")["Id"].as_str().expect("an ID").to_owned();
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("a process");
+    assert!(groups.contains(&format!("/{parent}/in/rcr-{id}\n")), "{groups}");
+    assert_eq!(inspect(&world, "below")["HostConfig"]["CgroupParent"], format!("/{parent}/in"));
+    end(&world, "below", child);
+    // The kernel's count is read there too, and what rcr was killed with is found there.
+    let script = "head -c 200m /dev/zero | tail";
+    let flags = ["--name", "greedy", "-m=16m", "--cgroup-parent", &parent, &image, "sh", "-c", script];
+    say(&mut run(&world, &flags));
+    assert_eq!(inspect(&world, "greedy")["State"]["OOMKilled"], true);
+    ok(world.rcr().args(["rm", "greedy"]));
+    let (mut child, _) = background(&world, "killed", &["--cgroup-parent", &parent], &image, "sleep 60");
+    child.kill().expect("it lives");
+    child.wait().expect("a child");
+    ok(world.rcr().arg("ps"));
+    ok(world.rcr().args(["rm", "killed"]));
+    fails(&mut run(&world, &["--cgroup-parent", "/a/../b", &image]), 125, &["--cgroup-parent", "\"..\""]);
+    // docker leaves it too: who named it may have set limits there.
+    let pattern = format!("*/{parent}*");
+    let left = ok(Command::new("find").args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &pattern]));
+    for dir in left.lines() {
+        assert!(dir.ends_with(&parent) || dir.ends_with("/in"), "{dir}");
+        fs::remove_dir(dir).unwrap_or_else(|e| panic!("{dir}: {e}"));
+    }
     assert_none_since(&before);
 }
 

@@ -1,5 +1,7 @@
 //! Flags of `run` and `create` about namespaces, devices and security.
 
+use std::path::{Component, Path};
+
 use engine::{Device, DeviceRule, Isolation, Seccomp, Share};
 
 use crate::error::Error;
@@ -23,6 +25,9 @@ pub(crate) struct IsolationFlags {
     /// private or host: which cgroups it sees
     #[arg(long, value_name = "MODE", value_parser = cgroupns)]
     cgroupns: Option<bool>,
+    /// Put its cgroups below this one of the host, which is made if it is missing, and stays
+    #[arg(long, value_name = "PATH", value_parser = cgroup_parent)]
+    cgroup_parent: Option<String>,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES", value_parser = size::parse)]
     shm_size: Option<u64>,
@@ -94,6 +99,15 @@ fn cgroupns(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Below the mount point of each hierarchy, wherever rcr itself is: as docker takes a relative path from the host's init.
+fn cgroup_parent(text: &str) -> Result<String, String> {
+    let path = Path::new(text);
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err("wants the path of a cgroup without \"..\", for instance /batch".to_owned());
+    }
+    Ok(Path::new("/").join(path).display().to_string())
+}
+
 fn gpus(_: &str) -> Result<String, String> {
     Err("is not supported; give the devices' paths, for instance --device /dev/dri".to_owned())
 }
@@ -116,6 +130,7 @@ impl IsolationFlags {
             ipc_host: self.ipc.unwrap_or_default(),
             uts_host: self.uts.unwrap_or_default(),
             cgroup_host: self.cgroupns.unwrap_or_default(),
+            cgroup_parent: self.cgroup_parent,
             shm_size: self.shm_size.filter(|bytes| *bytes > 0),
             devices: self.device,
             device_rules: self.device_cgroup_rule,

@@ -8,6 +8,7 @@ pub(crate) mod completion;
 pub(crate) mod container_flags;
 pub(crate) mod cp;
 pub(crate) mod create;
+mod df;
 pub(crate) mod diff;
 pub(crate) mod ended;
 pub(crate) mod exec;
@@ -24,6 +25,7 @@ pub(crate) mod network;
 pub(crate) mod network_flags;
 mod output;
 pub(crate) mod port;
+pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod rm;
@@ -83,6 +85,7 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::Top(top) => top.execute(engine),
         Command::Stats(stats) => stats.execute(engine),
         Command::System(system) => system.execute(engine),
+        Command::Prune(prune) => prune.execute(engine),
         Command::Cp(cp) => cp.execute(engine),
         Command::Diff(diff) => diff.execute(engine),
         Command::Export(export) => export.execute(engine),
@@ -137,7 +140,7 @@ fn on_terminal() -> bool {
 }
 
 /// Seconds since 1970.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
