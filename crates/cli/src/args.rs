@@ -9,7 +9,7 @@ use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    attach, bundle, commit, complete, completion, cp, create, diff, ended, exec, export, images, info,
+    attach, bundle, check, commit, complete, completion, cp, create, diff, ended, exec, export, images, info,
     inspect, load, logs, man, network, port, prune, ps, pull, rm, rmi, run, save, signal, start, stats, stop,
     system, tag, top, version, volume,
 };
@@ -94,6 +94,7 @@ pub(crate) enum Command {
     #[command(name = engine::HOLD_TERMINAL, hide = true)]
     HoldTerminal,
     ContainerEnded(ended::Ended),
+    ContainerCheck(check::Check),
     /// `container prune` and `image prune`, which are in docker's groups only.
     #[command(skip)]
     Prune(prune::Prune),
@@ -176,6 +177,7 @@ fn branch(words: &[OsString]) -> Option<clap::Command> {
         "exec" => exec::Exec::augment_args(clap::Command::new("exec")),
         "ps" => ps::Ps::augment_args(clap::Command::new("ps")),
         "rm" => rm::Rm::augment_args(clap::Command::new("rm")),
+        "container-check" => check::Check::augment_args(clap::Command::new("container-check")),
         "container-ended" => ended::Ended::augment_args(clap::Command::new("container-ended")),
         _ => return None,
     };
@@ -249,7 +251,9 @@ mod tests {
     fn a_branch_is_as_in_the_tree() {
         let mut tree = tree();
         tree.build();
-        for name in ["run", "create", "start", "stop", "exec", "ps", "rm", "container-ended"] {
+        for name in
+            ["run", "create", "start", "stop", "exec", "ps", "rm", "container-check", "container-ended"]
+        {
             let words = ["rcr", "-D", "--root", "/r", name, "x"].map(OsString::from);
             let mut branch = branch(&words).expect(name);
             branch.build();

@@ -19,6 +19,7 @@ mod disk;
 mod error;
 mod exec;
 mod fork;
+mod health;
 mod host;
 mod image;
 mod info;
@@ -42,6 +43,7 @@ mod networks;
 mod oom;
 pub mod options;
 mod place;
+mod probe;
 mod process;
 mod pump;
 mod record;
@@ -74,6 +76,7 @@ pub use detach::{attach, create, rename, restart, run_detached, start, start_att
 pub use disk::{ContainerRoom, DiskUsage, ImageRoom, disk_usage};
 pub use error::{Error, in_full};
 pub use exec::{Executed, HOLD_TERMINAL, exec, hold_terminal};
+pub use health::{HealthStatus, Healthcheck};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::{Kind as ObjectKind, inspect};
@@ -98,11 +101,13 @@ pub use options::{
     ExecOptions, LogOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RestartPolicy, RunOptions,
     StreamName, Tmpfs, Ulimit, Volume,
 };
+pub use probe::check;
 pub use puller::{Event, Source};
 pub use run::run;
 pub use runtime::cli::signal::number as signal_number;
 pub use size::size;
 pub use stop::{kill, pause, stop, unpause, wait};
+pub use time::duration;
 pub use top::{Processes, top};
 pub use upkeep::{Finding, Problem, fsck, prune_containers, prune_images};
 pub use usage::{Reading, Usage, usage};
@@ -219,6 +224,8 @@ pub struct ContainerSummary {
     pub finished: Option<i64>,
     /// Where it is in its life.
     pub status: ContainerStatus,
+    /// What its health checks have found, if it has some and was started.
+    pub health: Option<HealthStatus>,
     /// Process id of its first process as the host sees it, while it runs.
     pub pid: Option<i32>,
     /// What it is on.

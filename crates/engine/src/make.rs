@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use network::Hostname;
 use store::{Image, Overlay, Store};
 
+use crate::health::{self, Healthcheck};
 use crate::leftover::destroy;
 use crate::lock::Lock;
 use crate::options::RunOptions;
@@ -168,6 +169,8 @@ fn describe(engine: &Engine, id: &str, options: &RunOptions, image: &Image) -> R
         labels,
         exposed: connection::exposed_ports(options, image),
         points,
+        health: Healthcheck::merge(options.health.as_ref(), image),
+        shell: health::shell_of(image),
     })
 }
 

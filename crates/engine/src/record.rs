@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::health::Healthcheck;
 use crate::mount::Point;
 use crate::options::RunOptions;
 use crate::time::Nanos;
@@ -39,6 +40,11 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) exposed: Vec<Exposed>,
     pub(crate) points: Vec<Point>,
+    #[serde(default)]
+    pub(crate) health: Option<Healthcheck>,
+    /// What the image runs a line of a health check with, if it says.
+    #[serde(default)]
+    pub(crate) shell: Vec<String>,
 }
 
 /// How a container ended.

@@ -12,6 +12,7 @@ use store::Image;
 use sys::tty::Size;
 
 use crate::connection::{self, Connection, Shared};
+use crate::health::Health;
 use crate::isolation::Found;
 use crate::leftover::{cgroups_path, end_runtime};
 use crate::record::{Record, write_started};
@@ -79,6 +80,7 @@ fn bring_up(
         let size = size.map(|size| BoxBuilder::default().height(size.rows).width(size.columns).build());
         process.set_console_size(size.and_then(Result::ok));
     }
+    Health::forget(dir)?;
     let connect = |pid| connection.connect(engine, &record.id, pid).map_err(lifecycle::ConnectError::from);
     let created = lifecycle::run(CreateOptions {
         root: &engine.states(),

@@ -18,6 +18,7 @@ mod events;
 mod exec;
 mod files;
 mod foreground;
+mod health;
 mod hostile_images;
 mod joining;
 mod killed;
@@ -68,6 +69,7 @@ fn main() {
         detached::CASES,
         killed::CASES,
         logs::CASES,
+        health::CASES,
         restart::CASES,
         bad_input::CASES,
         bundle::CASES,

@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod bundle;
+pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod complete;
 pub(crate) mod completion;
@@ -13,6 +14,7 @@ pub(crate) mod diff;
 pub(crate) mod ended;
 pub(crate) mod exec;
 pub(crate) mod export;
+mod health_flags;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
@@ -61,6 +63,7 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
             engine::hold_terminal();
             Ok(())
         }
+        Command::ContainerCheck(check) => return check.execute(engine),
         Command::Start(start) => return start.execute(engine),
         Command::Attach(attach) => return attach.execute(engine),
         Command::Create(create) => create.execute(engine),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use engine::{ContainerStatus, ContainerSummary, Engine};
+use engine::{ContainerStatus, ContainerSummary, Engine, HealthStatus};
 use serde_json::{Map, Value, json};
 
 use super::{ellipsis, label_list, now, on_terminal, say};
@@ -71,7 +71,7 @@ const KEYS: [&str; 14] = [
     "health", "is-task", "before", "since",
 ];
 
-/// There are no health checks, so each container has the last.
+/// `none` is what containers without a health check have.
 const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 
 /// Reads `80`, `80/udp` and `8000-8080/tcp`: first and last port, and the protocol.
@@ -157,7 +157,11 @@ fn status(container: &ContainerSummary, now: i64) -> String {
     let up = || human::since(container.started.unwrap_or(now), now);
     match container.status {
         ContainerStatus::Created => "Created".to_owned(),
-        ContainerStatus::Running => format!("Up {}", up()),
+        ContainerStatus::Running => match container.health {
+            None => format!("Up {}", up()),
+            Some(HealthStatus::Starting) => format!("Up {} (health: starting)", up()),
+            Some(health) => format!("Up {} ({})", up(), health.word()),
+        },
         ContainerStatus::Paused => format!("Up {} (Paused)", up()),
         ContainerStatus::Restarting(code) => {
             format!("Restarting ({code}) {}", human::ago(container.finished, now))
@@ -221,7 +225,7 @@ fn holds(container: &ContainerSummary, key: &str, value: &str, bounds: &Bounds) 
             };
             container.exposed.iter().any(fits)
         }),
-        "health" => value == "none",
+        "health" => container.health.map_or("none", HealthStatus::word) == value,
         // Tasks are a swarm's.
         "is-task" => matches!(value, "false" | "0"),
         "before" => bounds.before.is_some_and(|bound| container.created < bound),
@@ -277,6 +281,7 @@ mod tests {
             started: Some(1010),
             finished: matches!(status, ContainerStatus::Exited(_)).then_some(1100),
             status,
+            health: None,
             pid: None,
             network: engine::NetworkMode::None,
             ports: Vec::new(),
@@ -307,6 +312,21 @@ cccccccccccc   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes a
 dddddddddddd   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes ago   Up 3 minutes (Paused)                     ice
 eeeeeeeeeeee   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes ago   Created                                   new
 "
+        );
+    }
+
+    #[test]
+    fn health_stands_behind_the_status_of_what_runs() {
+        let text = |status, health| {
+            super::status(&ContainerSummary { health: Some(health), ..container('a', "web", status) }, 1190)
+        };
+        assert_eq!(text(ContainerStatus::Running, HealthStatus::Starting), "Up 3 minutes (health: starting)");
+        assert_eq!(text(ContainerStatus::Running, HealthStatus::Healthy), "Up 3 minutes (healthy)");
+        assert_eq!(text(ContainerStatus::Running, HealthStatus::Unhealthy), "Up 3 minutes (unhealthy)");
+        assert_eq!(text(ContainerStatus::Paused, HealthStatus::Healthy), "Up 3 minutes (Paused)");
+        assert_eq!(
+            text(ContainerStatus::Exited(0), HealthStatus::Unhealthy),
+            "Exited (0) About a minute ago"
         );
     }
 
