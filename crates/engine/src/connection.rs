@@ -13,7 +13,7 @@ use sys::rtnetlink::Netlink;
 
 use crate::joined;
 use crate::options::RunOptions;
-use crate::{Engine, Error, host, list, name, name_server};
+use crate::{Engine, Error, host, list, name, name_server, plugins};
 
 pub(crate) use crate::joined::{Joined, read};
 
@@ -25,6 +25,8 @@ pub(crate) struct Connection {
     held: Vec<Held>,
     /// The container whose network it shares.
     pub(crate) shared: Option<Shared>,
+    /// The namespace that CNI plugins have connected.
+    plugged: Option<PathBuf>,
 }
 
 /// A container's network that another one shares.
@@ -54,7 +56,7 @@ impl Shared {
     }
 
     /// A path by which this process, and no other one, finds the namespace.
-    pub(crate) fn path(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.namespace.as_raw_fd()))
     }
 }
@@ -99,6 +101,10 @@ impl Connection {
         if let Mode::Container(other) = &options.network {
             return Ok(Connection { shared: Some(Shared::open(engine, other)?), ..Connection::default() });
         }
+        if let Mode::Cni(joins) = &options.network {
+            let held = network::hold(&ports).map_err(|e| port_in_use(engine, e))?;
+            return plugins::plug_in(engine, id, dir, joins, held);
+        }
         let joins = options.network.joins();
         if joins.is_empty() {
             return match (&options.network, ports.is_empty()) {
@@ -120,6 +126,16 @@ impl Connection {
             connection.give_back_addresses(&all, id);
         }
         prepared.map(|()| connection)
+    }
+
+    /// As plugins have made it.
+    pub(crate) fn plugged(joined: Joined, held: Vec<Held>, namespace: PathBuf) -> Connection {
+        Connection { joined, held, plugged: Some(namespace), ..Connection::default() }
+    }
+
+    /// The network namespace that is there already.
+    pub(crate) fn namespace(&self) -> Option<PathBuf> {
+        self.shared.as_ref().map(Shared::path).or_else(|| self.plugged.clone())
     }
 
     /// Holds the ports of a running container again, after the death of who held them. Where somebody else was quicker the
@@ -201,11 +217,15 @@ impl Connection {
 pub(crate) fn files(
     options: &RunOptions,
     hostname: &Hostname,
-    attachments: &[Attachment],
+    joined: &Joined,
 ) -> Result<(String, String), Error> {
-    let mode = &options.network;
-    let hosts = network::hosts(mode, hostname, attachments, &host::etc("hosts"), &options.extra_hosts);
-    Ok((hosts.map_err(Error::Invalid)?, resolv_conf(options, attachments)))
+    let (mode, attachments) = (&options.network, joined.everywhere());
+    let hosts = network::hosts(mode, hostname, &attachments, &host::etc("hosts"), &options.extra_hosts);
+    // Of several networks the first has the last word.
+    let plugged = joined.plugged.iter().rev();
+    let servers = plugged.fold(host::resolv_conf(mode), |text, plugged| plugged.resolv_conf(text));
+    let resolv_conf = network::resolv_conf(mode, &servers, &attachments, &options.dns);
+    Ok((hosts.map_err(Error::Invalid)?, resolv_conf))
 }
 
 /// The contents of `/etc/resolv.conf`.

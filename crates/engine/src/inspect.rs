@@ -253,7 +253,7 @@ fn exposed(ports: &[Exposed]) -> Value {
 }
 
 fn network_settings(joined: &Joined) -> Value {
-    let networks = joined.attachments.iter().map(|attachment| {
+    let networks = joined.everywhere().into_iter().map(|attachment| {
         let of = |ipv4: bool| attachment.addresses.iter().find(move |(ip, _)| ip.is_ipv4() == ipv4);
         let gateway = |ipv4: bool| attachment.gateways.iter().find(move |ip| ip.is_ipv4() == ipv4);
         let text = |ip: Option<String>| ip.unwrap_or_default();

@@ -13,7 +13,7 @@ use store::Store;
 
 use crate::lock::Lock;
 use crate::record::{Exit, RECORD, Record, read_started, stays};
-use crate::{Engine, Error, in_full, joined, monitor, name, name_server, place, time, tree, volume};
+use crate::{Engine, Error, in_full, joined, monitor, name, name_server, place, plugins, time, tree, volume};
 
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
 /// look at a directory that is empty unless containers run.
@@ -107,6 +107,7 @@ pub(crate) fn destroy(
         }
         None => name::release_all(engine, id)?,
     }
+    plugins::give_up(engine, id, &dir);
     // Without its record it exists no more, wherever this is killed.
     place::remove_file(&dir.join(RECORD))?;
     tree::remove(&dir).map_err(Error::io(format!("remove {dir:?}")))?;

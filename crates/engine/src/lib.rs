@@ -43,6 +43,7 @@ mod networks;
 mod oom;
 pub mod options;
 mod place;
+mod plugins;
 mod probe;
 mod process;
 mod pump;

@@ -298,7 +298,10 @@ pub(crate) fn watch(
     if check.is_empty() {
         return Ok(None);
     }
-    let mut words = vec![monitor.as_os_str().as_bytes().to_vec()];
+    let fail = || Error::io(format!("run {monitor:?}, which is installed beside rcr"));
+    let path = CString::new(monitor.as_os_str().as_bytes()).map_err(|e| fail()(e.into()))?;
+    sys::process::may_execute(&path).map_err(fail())?;
+    let mut words = vec![path.as_bytes().to_vec()];
     words.push(format!("pidfd={}", container.as_raw_fd()).into_bytes());
     words.extend(check);
     let child = sys::clone::clone3(&sys::clone::Options::default(), || {
@@ -308,8 +311,7 @@ pub(crate) fn watch(
         become_program(words, &[container]);
         125
     });
-    let what = || format!("run {monitor:?}, which is installed beside rcr");
-    child.map(|child| Some(child.pidfd)).map_err(Error::io(what()))
+    child.map(|child| Some(child.pidfd)).map_err(fail())
 }
 
 /// Lets go of the terminal, the streams and the working directory of who typed the command.

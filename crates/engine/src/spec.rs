@@ -105,7 +105,7 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
         .set_cgroups_path(from.cgroups_path.clone())
         .set_devices(Some(devices(from)).filter(|devices| !devices.is_empty()));
     let mut sysctls = HashMap::new();
-    if options.network != Mode::Host && from.network.is_none() {
+    if options.network.is_own() {
         // As docker has it since 20.10: low ports and ping need no privilege where the network is the container's.
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());

@@ -11,7 +11,7 @@ use runtime::{Console, Stdio};
 use store::Image;
 use sys::tty::Size;
 
-use crate::connection::{self, Connection, Shared};
+use crate::connection::{self, Connection};
 use crate::health::Health;
 use crate::isolation::Found;
 use crate::leftover::{cgroups_path, end_runtime};
@@ -132,7 +132,7 @@ fn describe(
         hostname: &record.hostname,
         points: &record.points,
         files: Some(connection.shared.as_ref().map_or(dir, |shared| &shared.dir)),
-        network: connection.shared.as_ref().map(Shared::path),
+        network: connection.namespace(),
         init: init.as_deref(),
         cgroups_path: Some(cgroups_path(record)),
         all_capabilities: if wants_all { host::bounding_capabilities()? } else { 0 },
@@ -150,8 +150,7 @@ fn write_files(record: &Record, dir: &Path, connection: &Connection) -> Result<(
         return Ok(());
     }
     let hostname: Hostname = record.hostname.parse().map_err(|e| Error::Invalid(format!("{e}")))?;
-    let attachments = &connection.joined.attachments;
-    let (hosts, resolv_conf) = connection::files(&record.options, &hostname, attachments)?;
+    let (hosts, resolv_conf) = connection::files(&record.options, &hostname, &connection.joined)?;
     place::write_anew(&dir.join("hosts"), hosts.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)

@@ -7,6 +7,7 @@ mod checkpoint;
 mod checkpoint_kept;
 mod checkpoint_refusals;
 mod clients;
+mod cni;
 mod command_line;
 mod commands;
 mod container_fields;
@@ -61,6 +62,7 @@ fn main() {
         names::CASES,
         joining::CASES,
         reach::CASES,
+        cni::CASES,
         walk::CASES,
         exec::CASES,
         watch::CASES,
