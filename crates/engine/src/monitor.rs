@@ -162,6 +162,8 @@ fn bring_up(
     let options = &record.options;
     let here = engine.attach(&record.id);
     remove_place(engine, &record.id)?;
+    // A reboot takes it away.
+    place::make_dir_all(&engine.runroot.join("attach"))?;
     place::make_dir(&here, 0o700)?;
     let mut held = Held { listener: Some(listener(&here)?), ..Held::default() };
     let mut stdio = Stdio::default();
