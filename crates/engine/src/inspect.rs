@@ -8,7 +8,7 @@ use network::{Exposed, Published};
 
 use crate::connection::{self, Joined};
 use crate::health::{Health, Healthcheck, Probe};
-use crate::isolation::{Device, DeviceRule, Share};
+use crate::isolation::{Device, DeviceRule, Ipc, Share};
 use crate::leftover::enter;
 use crate::list::{Life, life};
 use crate::mount::{self, Point};
@@ -154,7 +154,7 @@ fn confines(options: &RunOptions) -> Value {
     json!({
             "CgroupnsMode": if isolation.cgroup_host { "host" } else { "private" },
             "CgroupParent": isolation.cgroup_parent.as_deref().unwrap_or(""),
-            "IpcMode": if isolation.ipc_host { "host" } else { "private" },
+            "IpcMode": ipc(&isolation.ipc),
             "PidMode": shared(&isolation.pid),
             "UTSMode": if isolation.uts_host { "host" } else { "" },
             "UsernsMode": "",
@@ -307,6 +307,16 @@ fn shared(share: &Share) -> String {
         Share::Private => String::new(),
         Share::Host => "host".to_owned(),
         Share::Container(name) => format!("container:{name}"),
+    }
+}
+
+fn ipc(ipc: &Ipc) -> String {
+    match ipc {
+        Ipc::Private => "private".to_owned(),
+        Ipc::Shareable => "shareable".to_owned(),
+        Ipc::None => "none".to_owned(),
+        Ipc::Host => "host".to_owned(),
+        Ipc::Container(name) => format!("container:{name}"),
     }
 }
 

@@ -13,7 +13,9 @@ use store::Store;
 
 use crate::lock::Lock;
 use crate::record::{Exit, RECORD, Record, read_started, stays};
-use crate::{Engine, Error, in_full, joined, monitor, name, name_server, place, plugins, time, tree, volume};
+use crate::{
+    Engine, Error, in_full, joined, monitor, name, name_server, place, plugins, shm, time, tree, volume,
+};
 
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
 /// look at a directory that is empty unless containers run.
@@ -118,7 +120,9 @@ pub(crate) fn destroy(
 /// Kills what runs and removes the runtime's state and the cgroup that it knows of.
 pub(crate) fn end_runtime(engine: &Engine, id: &str) -> Result<(), Error> {
     let deleted = runtime::lifecycle::delete(&engine.states(), id, true);
-    deleted.map_err(|source| Error::Runtime { what: format!("remove container {}", name::short(id)), source })
+    deleted
+        .map_err(|source| Error::Runtime { what: format!("remove container {}", name::short(id)), source })?;
+    shm::remove(engine, id)
 }
 
 /// As [`end_runtime`] after the death of who started it: the container's process may live some moments longer, and until

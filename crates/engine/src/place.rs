@@ -18,6 +18,7 @@
 //!   volumes/.garbage-*      being made or removed; without a process that does, the next volume command removes it
 //! RUNROOT/containers/ID/    the runtime's state of a running container
 //! RUNROOT/netns/ID          its network namespace, mounted, if CNI plugins connect it
+//! RUNROOT/shm/ID            its /dev/shm, mounted, if others may have it
 //! RUNROOT/attach/ID/        of a detached one: socket, and its streams 0, 1 and 2 as FIFOs
 //! ```
 
@@ -70,6 +71,11 @@ impl Engine {
     /// Where the network namespace of a container is mounted that CNI plugins connect.
     pub(crate) fn namespace(&self, id: &str) -> PathBuf {
         self.runroot.join("netns").join(id)
+    }
+
+    /// Where the /dev/shm of a container is mounted that others may have too.
+    pub(crate) fn shm(&self, id: &str) -> PathBuf {
+        self.runroot.join("shm").join(id)
     }
 
     /// Makes the directories that the engine puts things into.

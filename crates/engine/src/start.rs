@@ -13,13 +13,13 @@ use sys::tty::Size;
 
 use crate::connection::{self, Connection};
 use crate::health::Health;
-use crate::isolation::Found;
+use crate::isolation::{Found, Ipc};
 use crate::leftover::{cgroups_path, end_runtime};
 use crate::record::{Record, write_started};
 use crate::root::Root;
 use crate::spec::Ingredients;
 use crate::user::{self, User};
-use crate::{Engine, Error, capabilities, host, place, spec, time};
+use crate::{Engine, Error, capabilities, host, place, shm, spec, time};
 
 /// What the starting process gives to the container.
 #[derive(Debug, Default)]
@@ -73,7 +73,11 @@ fn bring_up(
     user.join(&record.options.isolation.groups, &group).map_err(Error::Invalid)?;
     let connection = Connection::prepare(engine, &record.id, dir, &record.options, image)?;
     write_files(record, dir, &connection)?;
-    let found = record.options.isolation.find(engine)?;
+    let isolation = &record.options.isolation;
+    let mut found = isolation.find(engine)?;
+    if isolation.ipc == Ipc::Shareable {
+        found.shm = Some(shm::make(engine, &record.id, isolation.shm_size)?);
+    }
     let mut spec = describe(record, dir, image, &user, &connection, &found)?;
     if let Some(process) = spec.process_mut().as_mut().filter(|_| record.options.tty) {
         let size = given.size;
