@@ -9,8 +9,8 @@ use nix::unistd::geteuid;
 use tracing::level_filters::LevelFilter;
 
 use crate::commands::{
-    attach, bundle, commit, complete, completion, cp, create, diff, ended, exec, export, images, info,
-    inspect, load, logs, man, network, port, ps, pull, rm, rmi, run, save, signal, start, stats, stop,
+    attach, bundle, check, commit, complete, completion, cp, create, diff, ended, exec, export, images, info,
+    inspect, load, logs, man, network, port, prune, ps, pull, rm, rmi, run, save, signal, start, stats, stop,
     system, tag, top, version, volume,
 };
 use crate::group;
@@ -94,6 +94,10 @@ pub(crate) enum Command {
     #[command(name = engine::HOLD_TERMINAL, hide = true)]
     HoldTerminal,
     ContainerEnded(ended::Ended),
+    ContainerCheck(check::Check),
+    /// `container prune` and `image prune`, which are in docker's groups only.
+    #[command(skip)]
+    Prune(prune::Prune),
 }
 
 impl Globals {
@@ -173,6 +177,7 @@ fn branch(words: &[OsString]) -> Option<clap::Command> {
         "exec" => exec::Exec::augment_args(clap::Command::new("exec")),
         "ps" => ps::Ps::augment_args(clap::Command::new("ps")),
         "rm" => rm::Rm::augment_args(clap::Command::new("rm")),
+        "container-check" => check::Check::augment_args(clap::Command::new("container-check")),
         "container-ended" => ended::Ended::augment_args(clap::Command::new("container-ended")),
         _ => return None,
     };
@@ -185,11 +190,15 @@ pub(crate) fn tree() -> clap::Command {
 }
 
 fn read(mut matches: ArgMatches) -> Result<Args, clap::Error> {
-    let Some(mut of_group) = group::take(&mut matches) else {
+    let Some((name, mut of_group)) = group::take(&mut matches) else {
         return Args::from_arg_matches_mut(&mut matches);
     };
     let globals = Globals::from_arg_matches_mut(&mut matches)?;
-    Ok(Args { globals, command: Command::from_arg_matches_mut(&mut of_group)? })
+    let command = match prune::Prune::of_group(name, &mut of_group) {
+        Some(prune) => Command::Prune(prune?),
+        None => Command::from_arg_matches_mut(&mut of_group)?,
+    };
+    Ok(Args { globals, command })
 }
 
 /// The command that a wrong command line is for: `rcr`, `rcr run`, `rcr system prune`.
@@ -242,7 +251,9 @@ mod tests {
     fn a_branch_is_as_in_the_tree() {
         let mut tree = tree();
         tree.build();
-        for name in ["run", "create", "start", "stop", "exec", "ps", "rm", "container-ended"] {
+        for name in
+            ["run", "create", "start", "stop", "exec", "ps", "rm", "container-check", "container-ended"]
+        {
             let words = ["rcr", "-D", "--root", "/r", name, "x"].map(OsString::from);
             let mut branch = branch(&words).expect(name);
             branch.build();

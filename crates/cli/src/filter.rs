@@ -1,6 +1,9 @@
 //! `--filter KEY=VALUE` of the listings. What is given twice under one key is either of the two, but for labels,
 //! which must all be there; different keys must all hold: docker's rules.
 
+use crate::commands::now;
+use crate::value::moment;
+
 /// One filter as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Filter {
@@ -20,6 +23,30 @@ pub(crate) fn parse(text: &str, allowed: &[&str]) -> Result<Filter, String> {
         return Err(format!("{key:?} is not a filter here; {}", wanted()));
     }
     Ok(Filter { key, value: value.trim().to_owned() })
+}
+
+/// A filter of the commands that prune. The time of `until=` is kept as seconds since 1970.
+///
+/// # Errors
+/// What is wanted, when it is something else.
+pub(crate) fn parse_prune(text: &str) -> Result<Filter, String> {
+    let mut filter = parse(text, &["until", "label", "label!"])?;
+    if filter.key == "until" {
+        let nanos = moment::parse(&filter.value, now().saturating_mul(1_000_000_000));
+        let nanos = nanos.map_err(|why| format!("until {why}"))?;
+        filter.value = nanos.div_euclid(1_000_000_000).to_string();
+    }
+    Ok(filter)
+}
+
+/// Whether something that was made then, in seconds since 1970, and has these labels passes all of them.
+pub(crate) fn prunable(filters: &[Filter], created: Option<i64>, labels: &[(String, String)]) -> bool {
+    filters.iter().all(|filter| match filter.key.as_str() {
+        "until" => filter.value.parse().is_ok_and(|until: i64| created.unwrap_or(0) <= until),
+        "label" => has_label(labels, &filter.value),
+        "label!" => !has_label(labels, &filter.value),
+        _ => true,
+    })
 }
 
 /// Whether something passes all filters; `holds` says whether it has the value that a key asks for.
@@ -98,6 +125,23 @@ mod tests {
         assert!(!pass(&[filter("name", "b"), filter("label", "x")], holds));
         assert!(pass(&[filter("label", "y"), filter("label", "x")], holds));
         assert!(!pass(&[filter("label", "x"), filter("label", "z")], holds));
+    }
+
+    #[test]
+    fn what_may_be_pruned() {
+        let labels = [("a".to_owned(), "1".to_owned())];
+        let passes = |filters: &[&str], created| {
+            let filters: Vec<Filter> = filters.iter().map(|text| parse_prune(text).unwrap()).collect();
+            prunable(&filters, created, &labels)
+        };
+        assert!(passes(&[], None) && passes(&["label=a", "label!=b", "label!=a=2"], Some(5)));
+        assert!(!passes(&["label=a", "label=b"], None) && !passes(&["label!=a"], None));
+        assert!(passes(&["until=1000"], Some(1000)) && !passes(&["until=1000"], Some(1001)));
+        assert!(passes(&["until=10m"], Some(now() - 601)) && !passes(&["until=10m"], Some(now() - 599)));
+        assert!(passes(&["until=2020-08-14"], None), "what has no age is old");
+        for bad in ["until=soon", "until", "dangling=true", "label"] {
+            assert!(parse_prune(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use clap::{ArgMatches, Command};
 
+use crate::commands::prune::Prune;
+
 /// A command of a group, by its name without one, and what else it is called there.
 type Member = (&'static str, &'static [&'static str]);
 
@@ -69,14 +71,14 @@ pub(crate) fn add(mut root: Command) -> Command {
             }
             group = group.subcommand(command);
         }
-        root = root.subcommand(group);
+        root = root.subcommand(group.subcommand(Prune::command_of_group(name)));
     }
     root
 }
 
-/// If a command of a group was typed: what was typed of the command, as if there were no group.
-pub(crate) fn take(matches: &mut ArgMatches) -> Option<ArgMatches> {
+/// If a command of a group was typed: the group, and what was typed of the command, as if there were no group.
+pub(crate) fn take(matches: &mut ArgMatches) -> Option<(&'static str, ArgMatches)> {
     let typed = matches.subcommand_name()?;
-    GROUPS.iter().find(|(name, _, _)| *name == typed)?;
-    matches.remove_subcommand().map(|(_, of_group)| of_group)
+    let (name, _, _) = GROUPS.iter().find(|(name, _, _)| *name == typed)?;
+    matches.remove_subcommand().map(|(_, of_group)| (*name, of_group))
 }

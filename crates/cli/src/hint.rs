@@ -14,9 +14,10 @@ pub(crate) fn next(engine: &Engine, error: &engine::Error) -> String {
         }
         engine::Error::NoSuchObject(wanted) => (
             wanted,
-            &[Thing::Container, Thing::Image][..],
-            "; list containers (rcr ps -a) and images (rcr images)",
+            &[Thing::Container, Thing::Image, Thing::Network, Thing::Volume][..],
+            "; list containers (rcr ps -a), images (rcr images), networks (rcr network ls) and volumes (rcr volume ls)",
         ),
+        engine::Error::NoSuchVolume(wanted) => (wanted, &[Thing::Volume][..], "; list them (rcr volume ls)"),
         engine::Error::Network(NetworkError::NotFound(wanted)) => (wanted, &[Thing::Network][..], ""),
         _ => return String::new(),
     };

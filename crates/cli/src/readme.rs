@@ -14,8 +14,8 @@ const PEERS: &str = include_str!("peers.txt");
 /// What is done in another way, by command.
 const DIFFERS: &[(&str, &str)] = &[
     ("exec", "closing the terminal hangs the command up; docker leaves it running"),
-    ("inspect", "`--type` knows container, image and network"),
-    ("ps", "filters `expose`, `is-task` and `isolation` are refused"),
+    ("inspect", "`--type` knows container, image, network and volume"),
+    ("ps", "the filter `isolation` is refused"),
     ("run", "`--network` takes `NAME:ip=…,alias=…,mac=…` and can be given several times"),
     ("stats", "the first reading comes after half a second; the screen is refreshed on a terminal only"),
     ("top", "as docker's; rcr runs the host's ps"),
@@ -29,7 +29,11 @@ fn leaves<'a>(command: &'a Command, name: &str, found: &mut BTreeMap<String, &'a
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
         let name = format!("{name} {}", sub.get_name()).trim().to_owned();
         match sub.has_subcommands() {
-            true if matches!(name.as_str(), "container" | "image") => {}
+            // The others are there without the group.
+            true if matches!(name.as_str(), "container" | "image") => {
+                let prune = sub.find_subcommand("prune").expect("each group has one");
+                found.insert(format!("{name} prune"), prune);
+            }
             true => leaves(sub, &name, found),
             false => drop(found.insert(name, sub)),
         }

@@ -78,7 +78,7 @@ fn help_goes_to_standard_output_and_names_every_flag() {
         ("rm", &["-f, --force", "-v, --volumes"]),
         ("inspect", &["-f, --format"]),
         ("bundle", &["<IMAGE>", "<DIR>"]),
-        ("system", &["fsck", "prune"]),
+        ("system", &["df", "fsck", "prune"]),
         ("info", &["-f, --format"]),
         ("version", &["-f, --format"]),
     ];

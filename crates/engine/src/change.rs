@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::health::Healthcheck;
+use crate::time;
+
 /// Changes the `config` object of an image's config.
 ///
 /// # Errors
@@ -49,7 +52,20 @@ pub(crate) fn apply(config: &mut Value, line: &str) -> Result<(), String> {
                 config["Volumes"][volume] = json!({});
             }
         }
-        _ => return fail("wants CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR"),
+        "HEALTHCHECK" => match healthcheck(rest) {
+            Some(check) => config["Healthcheck"] = json!(check),
+            None => {
+                return fail(
+                    "wants NONE, or CMD and a command, before it --interval=, --timeout=, --start-period=, \
+                     --start-interval= or --retries=",
+                );
+            }
+        },
+        _ => {
+            return fail(
+                "wants CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR",
+            );
+        }
     }
     Ok(())
 }
@@ -70,6 +86,36 @@ pub(crate) fn set_env(config: &mut Value, variable: &str) {
 /// `["a", "b"]`.
 fn list(text: &str) -> Option<Vec<String>> {
     serde_json::from_str(text).ok()
+}
+
+/// `--interval=30s CMD curl -f localhost`.
+fn healthcheck(text: &str) -> Option<Healthcheck> {
+    let mut check = Healthcheck::default();
+    let mut rest = text;
+    while let Some(flag) = rest.strip_prefix("--") {
+        let (flag, after) = flag.split_once(char::is_whitespace)?;
+        let (key, value) = flag.split_once('=')?;
+        let nanos = || time::duration(value);
+        match key {
+            "interval" => check.interval = nanos()?,
+            "timeout" => check.timeout = nanos()?,
+            "start-period" => check.start_period = nanos()?,
+            "start-interval" => check.start_interval = nanos()?,
+            "retries" => check.retries = value.parse().ok().filter(|count| *count >= 0)?,
+            _ => return None,
+        }
+        rest = after.trim_start();
+    }
+    let (kind, line) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    check.test = match (kind.to_ascii_uppercase().as_str(), line.trim()) {
+        ("NONE", "") => vec!["NONE".to_owned()],
+        ("CMD", line) if !line.is_empty() => match list(line) {
+            Some(words) => [vec!["CMD".to_owned()], words].concat(),
+            None => vec!["CMD-SHELL".to_owned(), line.to_owned()],
+        },
+        _ => return None,
+    };
+    Some(check)
 }
 
 /// A list of words, or a line for the shell.
@@ -139,6 +185,7 @@ mod tests {
             "WORKDIR sub/../dir",
             "USER 1:2",
             "STOPSIGNAL SIGINT",
+            "HEALTHCHECK --interval=1m30s --retries=2 CMD test -f /ok",
         ] {
             apply(&mut config, line).unwrap();
         }
@@ -154,9 +201,26 @@ mod tests {
                 "Volumes": { "/data": {}, "/x": {} },
                 "User": "1:2",
                 "StopSignal": "SIGINT",
+                "Healthcheck": { "Test": ["CMD-SHELL", "test -f /ok"], "Interval": 90_000_000_000_i64, "Retries": 2 },
             })
         );
-        for bad in ["", "CMD", "RUN x", "EXPOSE x", "EXPOSE 80/icmp", "ENV A=\"1", "ENV A"] {
+        apply(&mut config, "HEALTHCHECK CMD [\"a\", \"b\"]").unwrap();
+        assert_eq!(config["Healthcheck"], json!({ "Test": ["CMD", "a", "b"] }));
+        apply(&mut config, "HEALTHCHECK none").unwrap();
+        assert_eq!(config["Healthcheck"], json!({ "Test": ["NONE"] }));
+        for bad in [
+            "",
+            "CMD",
+            "RUN x",
+            "EXPOSE x",
+            "EXPOSE 80/icmp",
+            "ENV A=\"1",
+            "ENV A",
+            "HEALTHCHECK CMD",
+            "HEALTHCHECK --interval=soon CMD x",
+            "HEALTHCHECK --every=1s CMD x",
+            "HEALTHCHECK true",
+        ] {
             assert!(apply(&mut config, bad).unwrap_err().contains("invalid change"), "{bad}");
         }
     }

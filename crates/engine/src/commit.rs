@@ -129,6 +129,9 @@ fn running_config(config: &mut Value, record: &Record) {
     if options.workdir.is_some() {
         config["WorkingDir"] = json!(record.cwd);
     }
+    if let Some(check) = record.health.as_ref().filter(|_| options.health.is_some()) {
+        config["Healthcheck"] = json!(check);
+    }
     for (key, value) in &options.labels {
         config["Labels"][key] = json!(value);
     }

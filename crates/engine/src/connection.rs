@@ -13,7 +13,7 @@ use sys::rtnetlink::Netlink;
 
 use crate::joined;
 use crate::options::RunOptions;
-use crate::{Engine, Error, host, list, name, name_server};
+use crate::{Engine, Error, host, list, name, name_server, plugins};
 
 pub(crate) use crate::joined::{Joined, read};
 
@@ -25,6 +25,8 @@ pub(crate) struct Connection {
     held: Vec<Held>,
     /// The container whose network it shares.
     pub(crate) shared: Option<Shared>,
+    /// The namespace that CNI plugins have connected.
+    plugged: Option<PathBuf>,
 }
 
 /// A container's network that another one shares.
@@ -54,22 +56,36 @@ impl Shared {
     }
 
     /// A path by which this process, and no other one, finds the namespace.
-    pub(crate) fn path(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.namespace.as_raw_fd()))
     }
 }
 
-/// What `-p` asks for, and with `-P` what the image and `--expose` name. What an image names and is no port is left out.
+/// What `-p` asks for, and with `-P` what the image and `--expose` name.
 fn ports_to_publish(options: &RunOptions, image: &Image) -> Vec<PortRequest> {
     let mut ports = options.ports.clone();
     if options.publish_all {
-        let mut exposed = options.expose.clone();
-        let config = image.config.config().as_ref();
-        let named = config.and_then(|config| config.exposed_ports().as_ref()).into_iter().flatten();
-        exposed.extend(named.filter_map(|text| text.parse::<Exposed>().ok()));
-        ports.extend(PortRequest::for_exposed(&exposed, &options.ports));
+        ports.extend(PortRequest::for_exposed(&named_ports(options, image), &options.ports));
     }
     ports
+}
+
+/// Ports that the image and `--expose` name. What an image names and is no port is left out.
+fn named_ports(options: &RunOptions, image: &Image) -> Vec<Exposed> {
+    let config = image.config.config().as_ref();
+    let named = config.and_then(|config| config.exposed_ports().as_ref()).into_iter().flatten();
+    let of_image = named.filter_map(|text| text.parse::<Exposed>().ok());
+    options.expose.iter().copied().chain(of_image).collect()
+}
+
+/// Ports of the container that others are told of: those named, and those that are published, as docker has it.
+pub(crate) fn exposed_ports(options: &RunOptions, image: &Image) -> Vec<Exposed> {
+    let published = options.ports.iter();
+    let published = published.map(|port| Exposed { ports: port.container_ports, protocol: port.protocol });
+    let mut all: Vec<Exposed> = named_ports(options, image).into_iter().chain(published).collect();
+    all.sort_by_key(|exposed| (exposed.ports, exposed.protocol));
+    all.dedup();
+    all
 }
 
 impl Connection {
@@ -84,6 +100,10 @@ impl Connection {
         let ports = ports_to_publish(options, image);
         if let Mode::Container(other) = &options.network {
             return Ok(Connection { shared: Some(Shared::open(engine, other)?), ..Connection::default() });
+        }
+        if let Mode::Cni(joins) = &options.network {
+            let held = network::hold(&ports).map_err(|e| port_in_use(engine, e))?;
+            return plugins::plug_in(engine, id, dir, joins, held);
         }
         let joins = options.network.joins();
         if joins.is_empty() {
@@ -106,6 +126,16 @@ impl Connection {
             connection.give_back_addresses(&all, id);
         }
         prepared.map(|()| connection)
+    }
+
+    /// As plugins have made it.
+    pub(crate) fn plugged(joined: Joined, held: Vec<Held>, namespace: PathBuf) -> Connection {
+        Connection { joined, held, plugged: Some(namespace), ..Connection::default() }
+    }
+
+    /// The network namespace that is there already.
+    pub(crate) fn namespace(&self) -> Option<PathBuf> {
+        self.shared.as_ref().map(Shared::path).or_else(|| self.plugged.clone())
     }
 
     /// Holds the ports of a running container again, after the death of who held them. Where somebody else was quicker the
@@ -187,11 +217,15 @@ impl Connection {
 pub(crate) fn files(
     options: &RunOptions,
     hostname: &Hostname,
-    attachments: &[Attachment],
+    joined: &Joined,
 ) -> Result<(String, String), Error> {
-    let mode = &options.network;
-    let hosts = network::hosts(mode, hostname, attachments, &host::etc("hosts"), &options.extra_hosts);
-    Ok((hosts.map_err(Error::Invalid)?, resolv_conf(options, attachments)))
+    let (mode, attachments) = (&options.network, joined.everywhere());
+    let hosts = network::hosts(mode, hostname, &attachments, &host::etc("hosts"), &options.extra_hosts);
+    // Of several networks the first has the last word.
+    let plugged = joined.plugged.iter().rev();
+    let servers = plugged.fold(host::resolv_conf(mode), |text, plugged| plugged.resolv_conf(text));
+    let resolv_conf = network::resolv_conf(mode, &servers, &attachments, &options.dns);
+    Ok((hosts.map_err(Error::Invalid)?, resolv_conf))
 }
 
 /// The contents of `/etc/resolv.conf`.

@@ -30,7 +30,7 @@ pub enum Error {
         containers: Vec<String>,
     },
     /// Neither a container nor an image.
-    #[error("no such container or image: {0}")]
+    #[error("no such object: {0}")]
     NoSuchObject(String),
     /// An ID prefix that fits several.
     #[error("{0:?} is the beginning of more than one ID; give more digits")]

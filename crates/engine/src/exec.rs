@@ -71,7 +71,12 @@ pub fn exec(engine: &Engine, options: &ExecOptions) -> Result<Executed, Error> {
 }
 
 /// The container's own process, changed by the options.
-fn describe(engine: &Engine, record: &Record, pid: i32, options: &ExecOptions) -> Result<Process, Error> {
+pub(crate) fn describe(
+    engine: &Engine,
+    record: &Record,
+    pid: i32,
+    options: &ExecOptions,
+) -> Result<Process, Error> {
     let mut process = lifecycle::process(&engine.states(), &record.id)
         .map_err(|source| Error::Runtime { what: format!("exec in container {}", record.name), source })?;
     let user = match &options.user {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use oci::{Platform, Reference};
+use oci::{Digest, Platform, Reference};
 use puller::{Request, Settings, Source};
 use store::{Image, Sink, Store};
 
@@ -129,16 +129,20 @@ pub fn images(engine: &Engine) -> Result<Vec<ImageSummary>, Error> {
     enter(engine)?;
     let store = Store::open(&engine.root)?;
     let names = store.names()?;
-    let summary = |image: Image| ImageSummary {
+    Ok(store.images()?.iter().map(|image| summary(image, &names)).collect())
+}
+
+/// What a listing says of an image; `names` are those of all images.
+pub(crate) fn summary(image: &Image, names: &[(Reference, Digest)]) -> ImageSummary {
+    ImageSummary {
         names: names.iter().filter(|(_, id)| *id == image.id).map(|(name, _)| name.clone()).collect(),
-        platform: platform_of(&image),
+        platform: platform_of(image),
         created: image.config.created().clone(),
-        labels: labels(&image),
-        id: image.id,
-        manifest: image.manifest,
+        labels: labels(image),
+        id: image.id.clone(),
+        manifest: image.manifest.clone(),
         size: image.size,
-    };
-    Ok(store.images()?.into_iter().map(summary).collect())
+    }
 }
 
 /// Labels of the image's config, sorted.

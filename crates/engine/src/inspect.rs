@@ -4,10 +4,11 @@ use oci::Reference;
 use serde_json::{Map, Value, json};
 use store::{Image, Store};
 
-use network::Published;
+use network::{Exposed, Published};
 
 use crate::connection::{self, Joined};
-use crate::isolation::{Device, DeviceRule, Share};
+use crate::health::{Health, Healthcheck, Probe};
+use crate::isolation::{Device, DeviceRule, Ipc, Share};
 use crate::leftover::enter;
 use crate::list::{Life, life};
 use crate::mount::{self, Point};
@@ -39,7 +40,7 @@ pub fn inspect(engine: &Engine, name: &str, kind: Option<Kind>, size: bool) -> R
             Ok(id) => {
                 if let Some(record) = Record::read(&engine.container(&id))? {
                     let life = life(engine, &id)?;
-                    let mut found = container(engine, &record, &life);
+                    let mut found = container(engine, &record, &life)?;
                     if size {
                         let size = crate::size(engine, &id)?;
                         found["SizeRw"] = size.written.into();
@@ -65,18 +66,18 @@ pub fn inspect(engine: &Engine, name: &str, kind: Option<Kind>, size: bool) -> R
     Ok(of_image(&found, &image::names_of(&store, &found)?))
 }
 
-fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
+fn container(engine: &Engine, record: &Record, life: &Life) -> Result<Value, Error> {
     let options = &record.options;
     let dir = engine.container(&record.id);
     let line = record.command_line();
     let command = line.split_first();
     let joined = connection::read(&dir).unwrap_or_default();
-    json!({
+    let mut found = json!({
         "Id": record.id,
         "Created": time::rfc3339(record.created),
         "Path": command.map(|(first, _)| first),
         "Args": command.map(|(_, rest)| rest),
-        "State": state(life),
+        "State": state(life, Health::of(record, &dir, life.status)?),
         "LogPath": Some(monitor::log_path(engine, &record.id)).filter(|path| path.exists()).unwrap_or_default(),
         "Image": record.image_id,
         "ResolvConfPath": dir.join("resolv.conf"),
@@ -106,10 +107,15 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Value {
             "WorkingDir": record.cwd,
             "StopSignal": options.stop_signal.as_ref().or(record.stop_signal.as_ref()),
             "StopTimeout": options.stop_timeout,
+            "ExposedPorts": exposed(&record.exposed),
             "Labels": object(&record.labels),
             "Annotations": object(&options.annotations),
         },
-    })
+    });
+    if let Some(check) = &record.health {
+        found["Config"]["Healthcheck"] = json!(check);
+    }
+    Ok(found)
 }
 
 /// What the user asked for, in docker's fields.
@@ -147,7 +153,8 @@ fn confines(options: &RunOptions) -> Value {
     let (limits, isolation) = (&options.limits, &options.isolation);
     json!({
             "CgroupnsMode": if isolation.cgroup_host { "host" } else { "private" },
-            "IpcMode": if isolation.ipc_host { "host" } else { "private" },
+            "CgroupParent": isolation.cgroup_parent.as_deref().unwrap_or(""),
+            "IpcMode": ipc(&isolation.ipc),
             "PidMode": shared(&isolation.pid),
             "UTSMode": if isolation.uts_host { "host" } else { "" },
             "UsernsMode": "",
@@ -172,14 +179,14 @@ fn confines(options: &RunOptions) -> Value {
     })
 }
 
-fn state(life: &Life) -> Value {
+fn state(life: &Life, health: Option<Health>) -> Value {
     let code = match life.status {
         ContainerStatus::Exited(code) | ContainerStatus::Restarting(code) => code,
         _ => 0,
     };
     let restarting = matches!(life.status, ContainerStatus::Restarting(_));
     let exit = life.exit.as_ref();
-    json!({
+    let mut state = json!({
         "Status": life.status.word(),
         // docker counts the pause before the next start as running.
         "Running": life.status.is_up() || restarting,
@@ -192,7 +199,23 @@ fn state(life: &Life) -> Value {
         "Error": exit.map_or("", |exit| exit.error.as_str()),
         "StartedAt": life.started.map_or_else(|| NEVER.to_owned(), time::rfc3339),
         "FinishedAt": exit.map_or_else(|| NEVER.to_owned(), |exit| time::rfc3339(exit.finished)),
-    })
+    });
+    if let Some(health) = health {
+        let probe = |probe: &Probe| {
+            json!({
+                "Start": time::rfc3339(probe.start),
+                "End": time::rfc3339(probe.end),
+                "ExitCode": probe.code,
+                "Output": probe.output,
+            })
+        };
+        state["Health"] = json!({
+            "Status": health.status.word(),
+            "FailingStreak": health.failing_streak,
+            "Log": health.log.iter().map(probe).collect::<Vec<_>>(),
+        });
+    }
+    state
 }
 
 fn attached(options: &RunOptions, stream: StreamName) -> bool {
@@ -221,8 +244,16 @@ fn bindings(ports: &[Published]) -> Value {
     Value::Object(all)
 }
 
+/// `{"80/tcp": {}}`.
+fn exposed(ports: &[Exposed]) -> Value {
+    let each = ports.iter().flat_map(|Exposed { ports: (first, last), protocol }| {
+        (*first..=*last).map(move |port| (format!("{port}/{protocol}"), json!({})))
+    });
+    Value::Object(each.collect())
+}
+
 fn network_settings(joined: &Joined) -> Value {
-    let networks = joined.attachments.iter().map(|attachment| {
+    let networks = joined.everywhere().into_iter().map(|attachment| {
         let of = |ipv4: bool| attachment.addresses.iter().find(move |(ip, _)| ip.is_ipv4() == ipv4);
         let gateway = |ipv4: bool| attachment.gateways.iter().find(move |ip| ip.is_ipv4() == ipv4);
         let text = |ip: Option<String>| ip.unwrap_or_default();
@@ -279,6 +310,16 @@ fn shared(share: &Share) -> String {
     }
 }
 
+fn ipc(ipc: &Ipc) -> String {
+    match ipc {
+        Ipc::Private => "private".to_owned(),
+        Ipc::Shareable => "shareable".to_owned(),
+        Ipc::None => "none".to_owned(),
+        Ipc::Host => "host".to_owned(),
+        Ipc::Container(name) => format!("container:{name}"),
+    }
+}
+
 fn device(device: &Device) -> Value {
     json!({ "PathOnHost": device.source, "PathInContainer": device.target, "CgroupPermissions": device.access })
 }
@@ -301,7 +342,7 @@ fn of_image(image: &Image, names: &[Reference]) -> Value {
     let config = &image.config;
     let with = |digest: bool| names.iter().filter(move |name| name.digest().is_some() == digest);
     let familiar = |digest| with(digest).map(Reference::familiar).collect::<Vec<_>>();
-    json!({
+    let mut found = json!({
         "Id": image.id,
         "RepoTags": familiar(false),
         "RepoDigests": familiar(true),
@@ -315,7 +356,12 @@ fn of_image(image: &Image, names: &[Reference]) -> Value {
         "GraphDriver": { "Name": "overlay", "Data": { "LowerDirs": image.layers } },
         "RootFS": { "Type": "layers", "Layers": config.rootfs().diff_ids() },
         "Config": config.config(),
-    })
+    });
+    // docker's, and not in the image-spec.
+    if let Some(check) = Healthcheck::of_image(image) {
+        found["Config"]["Healthcheck"] = json!(check);
+    }
+    found
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use oci::runtime::{
 use serde::{Deserialize, Serialize};
 
 use crate::list::life;
-use crate::{Engine, Error, host, name};
+use crate::{Engine, Error, host, name, shm};
 
 /// The user's wishes. The default is docker's, but for the cgroup namespace, which is always the container's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,12 +21,14 @@ use crate::{Engine, Error, host, name};
 pub struct Isolation {
     /// `--pid`.
     pub pid: Share,
-    /// `--ipc host`: System V objects, message queues and /dev/shm are the host's.
-    pub ipc_host: bool,
+    /// `--ipc`.
+    pub ipc: Ipc,
     /// `--uts host`: host name and domain name are the host's.
     pub uts_host: bool,
     /// `--cgroupns host`.
     pub cgroup_host: bool,
+    /// `--cgroup-parent`: an absolute path.
+    pub cgroup_parent: Option<String>,
     /// `--shm-size` in bytes; 64 MiB if not given.
     pub shm_size: Option<u64>,
     /// `--device`.
@@ -60,6 +62,22 @@ pub enum Share {
     /// The host's.
     Host,
     /// That of another container, by name or ID.
+    Container(String),
+}
+
+/// Whose System V objects, message queues and /dev/shm it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ipc {
+    /// Its own.
+    #[default]
+    Private,
+    /// Its own, and other containers may have them too.
+    Shareable,
+    /// Its own, without a /dev/shm.
+    None,
+    /// The host's.
+    Host,
+    /// Those of another container, by name or ID, which is shareable.
     Container(String),
 }
 
@@ -104,6 +122,10 @@ pub enum Seccomp {
 pub(crate) struct Found {
     /// Path of the namespace to join.
     pub(crate) pid: Option<PathBuf>,
+    /// The same.
+    pub(crate) ipc: Option<PathBuf>,
+    /// Where the /dev/shm that it shares is mounted on the host.
+    pub(crate) shm: Option<PathBuf>,
     /// Devices, and what may be done with them.
     pub(crate) devices: Vec<(LinuxDevice, String)>,
 }
@@ -115,7 +137,11 @@ impl Isolation {
             Share::Container(name) => Some(namespace_of(engine, name, "pid")?),
             Share::Private | Share::Host => None,
         };
-        let mut found = Found { pid, devices: Vec::new() };
+        let mut found = Found { pid, ..Found::default() };
+        if let Ipc::Container(name) = &self.ipc {
+            found.shm = Some(shm::of_other(engine, name)?);
+            found.ipc = Some(namespace_of(engine, name, "ipc")?);
+        }
         for device in &self.devices {
             let nodes = host::devices_at(Path::new(&device.source), Path::new(&device.target))?;
             found.devices.extend(nodes.into_iter().map(|node| (node, device.access.clone())));
@@ -130,10 +156,11 @@ impl Isolation {
         host_network: bool,
         network: Option<PathBuf>,
     ) -> Vec<LinuxNamespace> {
-        use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Time, Uts};
+        use LinuxNamespaceType as Kind;
+        use LinuxNamespaceType::{Cgroup, Mount, Network, Pid, Time, Uts};
         let kinds = [
             (Pid, self.pid != Share::Host, &found.pid),
-            (Ipc, !self.ipc_host, &None),
+            (Kind::Ipc, self.ipc != Ipc::Host, &found.ipc),
             (Uts, !self.uts_host, &None),
             (Mount, true, &None),
             (Cgroup, !self.cgroup_host, &None),

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use network::{Attachment, Join, Network, Networks, Published, Table};
+use network::{Attachment, Join, Network, Networks, Plugged, Published, Table};
 use serde::{Deserialize, Serialize};
 use sys::rtnetlink::Netlink;
 
 use crate::lock::Lock;
-use crate::{Engine, Error, list, name, place, record};
+use crate::{Engine, Error, in_full, list, name, place, plugins, record};
 
 /// Name of the file that holds a [`Joined`].
 const FILE: &str = "network.json";
@@ -29,6 +29,9 @@ pub(crate) struct Joined {
     pub(crate) passing: Option<Attachment>,
     /// Ports of the host that are passed on to it.
     pub(crate) ports: Vec<Published>,
+    /// Instead of the attachments: its part in networks that CNI plugins make.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) plugged: Vec<Plugged>,
     /// Who is asked for names that are no container's, instead of the host's resolvers.
     #[serde(default)]
     pub(crate) servers: Vec<IpAddr>,
@@ -40,6 +43,11 @@ impl Joined {
         let json =
             serde_json::to_vec(self).map_err(|source| Error::Damaged { path: path.clone(), source })?;
         place::write_whole(&path, &json)
+    }
+
+    /// What it has of all networks, whoever made them.
+    pub(crate) fn everywhere(&self) -> Vec<Attachment> {
+        self.attachments.iter().cloned().chain(self.plugged.iter().map(Plugged::attachment)).collect()
     }
 
     /// The addresses that ports are passed on to: those on the first network.
@@ -155,6 +163,9 @@ fn repair(engine: &Engine, all: &Networks, netlink: &Netlink, id: &str) -> Resul
         let Some(joined) = read(&engine.container(&other)).filter(|_| Lock::is_held(engine, &other)) else {
             continue;
         };
+        if joined.attachments.is_empty() {
+            continue;
+        }
         for attachment in &joined.attachments {
             if let Ok(network) = all.find(&attachment.network_id) {
                 network::plug_in_again(netlink, &network, attachment)?;
@@ -201,7 +212,8 @@ pub(crate) fn end(engine: &Engine, id: &str, dir: &Path, killed: bool) -> Result
     let lock = lock(engine, id)?;
     let joined = read(dir).unwrap_or_default();
     let all = engine.networks();
-    if !joined.ports.is_empty() {
+    let left = plugins::take_back(engine, id, &joined);
+    if !joined.ports.is_empty() && joined.plugged.is_empty() {
         let table = Table::open(&all.table()).map_err(network::Error::from)?;
         table.unpublish(&|comment| comment == id).map_err(network::Error::from)?;
     }
@@ -217,6 +229,13 @@ pub(crate) fn end(engine: &Engine, id: &str, dir: &Path, killed: bool) -> Result
             }
         }
     }
-    place::remove_file(&dir.join(FILE))?;
+    match left {
+        Ok(()) => place::remove_file(&dir.join(FILE))?,
+        // The end of a container does not wait for a plugin.
+        Err(error) => {
+            tracing::warn!("container {} left something behind: {}", name::short(id), in_full(&error));
+            Joined { plugged: joined.plugged, ..Joined::default() }.write(dir)?;
+        }
+    }
     lock.finish()
 }

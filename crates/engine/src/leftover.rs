@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -13,7 +13,9 @@ use store::Store;
 
 use crate::lock::Lock;
 use crate::record::{Exit, RECORD, Record, read_started, stays};
-use crate::{Engine, Error, in_full, joined, monitor, name, name_server, place, time, tree, volume};
+use crate::{
+    Engine, Error, in_full, joined, monitor, name, name_server, place, plugins, shm, time, tree, volume,
+};
 
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
 /// look at a directory that is empty unless containers run.
@@ -67,7 +69,8 @@ fn bury(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
     let record = Record::read(&dir).ok().flatten();
     let kept = record.as_ref().filter(|record| !record.options.rm && stays(&dir));
     end_orphan(engine, id)?;
-    remove_cgroup(id)?;
+    // Without a record nothing was started.
+    record.as_ref().map_or(Ok(()), remove_cgroup)?;
     monitor::remove_place(engine, id)?;
     joined::end(engine, id, &dir, true)?;
     if kept.is_none() {
@@ -106,6 +109,7 @@ pub(crate) fn destroy(
         }
         None => name::release_all(engine, id)?,
     }
+    plugins::give_up(engine, id, &dir);
     // Without its record it exists no more, wherever this is killed.
     place::remove_file(&dir.join(RECORD))?;
     tree::remove(&dir).map_err(Error::io(format!("remove {dir:?}")))?;
@@ -116,7 +120,9 @@ pub(crate) fn destroy(
 /// Kills what runs and removes the runtime's state and the cgroup that it knows of.
 pub(crate) fn end_runtime(engine: &Engine, id: &str) -> Result<(), Error> {
     let deleted = runtime::lifecycle::delete(&engine.states(), id, true);
-    deleted.map_err(|source| Error::Runtime { what: format!("remove container {}", name::short(id)), source })
+    deleted
+        .map_err(|source| Error::Runtime { what: format!("remove container {}", name::short(id)), source })?;
+    shm::remove(engine, id)
 }
 
 /// As [`end_runtime`] after the death of who started it: the container's process may live some moments longer, and until
@@ -134,16 +140,16 @@ fn end_orphan(engine: &Engine, id: &str) -> Result<(), Error> {
 }
 
 /// Where the container's cgroups are, below each hierarchy's mount point.
-pub(crate) fn cgroups_path(id: &str) -> PathBuf {
-    PathBuf::from(format!("/rcr-{id}"))
+pub(crate) fn cgroups_path(record: &Record) -> PathBuf {
+    let parent = record.options.isolation.cgroup_parent.as_deref().unwrap_or("/");
+    Path::new(parent).join(format!("rcr-{}", record.id))
 }
 
 /// The container's cgroups as far as they exist, by controller.
-pub(crate) fn cgroups(id: &str) -> Result<BTreeMap<String, PathBuf>, Error> {
-    let fail =
-        |source| Error::Runtime { what: format!("find cgroups of container {}", name::short(id)), source };
+pub(crate) fn cgroups(record: &Record) -> Result<BTreeMap<String, PathBuf>, Error> {
+    let fail = |source| Error::Runtime { what: format!("find cgroups of container {}", record.name), source };
     let hierarchies = Hierarchies::detect().map_err(fail)?;
-    let path = CgroupPath::new(Some(&cgroups_path(id)), id).map_err(fail)?;
+    let path = CgroupPath::new(Some(&cgroups_path(record)), &record.id).map_err(fail)?;
     let mut found = BTreeMap::new();
     for hierarchy in hierarchies.iter() {
         if let Some(dir) = path.within(hierarchy, hierarchies.mode()).filter(|dir| dir.is_dir()) {
@@ -157,10 +163,10 @@ pub(crate) fn cgroups(id: &str) -> Result<BTreeMap<String, PathBuf>, Error> {
 }
 
 /// A process killed between making the cgroup and writing the runtime's state leaves one that only its name finds.
-fn remove_cgroup(id: &str) -> Result<(), Error> {
+fn remove_cgroup(record: &Record) -> Result<(), Error> {
     let fail =
-        |source| Error::Runtime { what: format!("remove cgroups of container {}", name::short(id)), source };
-    let paths = cgroups(id)?;
+        |source| Error::Runtime { what: format!("remove cgroups of container {}", record.name), source };
+    let paths = cgroups(record)?;
     if paths.is_empty() {
         return Ok(());
     }

@@ -15,9 +15,11 @@ mod connection;
 mod content;
 mod copy;
 mod detach;
+mod disk;
 mod error;
 mod exec;
 mod fork;
+mod health;
 mod host;
 mod image;
 mod info;
@@ -41,12 +43,15 @@ mod networks;
 mod oom;
 pub mod options;
 mod place;
+mod plugins;
+mod probe;
 mod process;
 mod pump;
 mod record;
 mod root;
 mod run;
 mod seccomp;
+mod shm;
 mod signals;
 mod size;
 mod spec;
@@ -70,12 +75,14 @@ pub use commit::{CommitOptions, commit};
 pub use content::{Change, diff, export};
 pub use copy::{CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar};
 pub use detach::{attach, create, rename, restart, run_detached, start, start_attached, startable};
+pub use disk::{ContainerRoom, DiskUsage, ImageRoom, disk_usage};
 pub use error::{Error, in_full};
 pub use exec::{Executed, HOLD_TERMINAL, exec, hold_terminal};
+pub use health::{HealthStatus, Healthcheck};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::{Kind as ObjectKind, inspect};
-pub use isolation::{Device, DeviceRule, Isolation, Seccomp, Share};
+pub use isolation::{Device, DeviceRule, Ipc, Isolation, Seccomp, Share};
 pub use joining::{connect_network, disconnect_network};
 pub use limits::Limits;
 pub use list::{ps, remove};
@@ -96,13 +103,15 @@ pub use options::{
     ExecOptions, LogOptions, Origin, PullOptions, PullPolicy, RemoveOptions, RestartPolicy, RunOptions,
     StreamName, Tmpfs, Ulimit, Volume,
 };
+pub use probe::check;
 pub use puller::{Event, Source};
 pub use run::run;
 pub use runtime::cli::signal::number as signal_number;
 pub use size::size;
 pub use stop::{kill, pause, stop, unpause, wait};
+pub use time::duration;
 pub use top::{Processes, top};
-pub use upkeep::{Finding, Problem, PruneOptions, Pruned, fsck, prune};
+pub use upkeep::{Finding, Problem, fsck, prune_containers, prune_images};
 pub use usage::{Reading, Usage, usage};
 pub use volumes::{VolumeSummary, create_volume, inspect_volume, prune_volumes, remove_volume, volumes};
 
@@ -217,12 +226,16 @@ pub struct ContainerSummary {
     pub finished: Option<i64>,
     /// Where it is in its life.
     pub status: ContainerStatus,
+    /// What its health checks have found, if it has some and was started.
+    pub health: Option<HealthStatus>,
     /// Process id of its first process as the host sees it, while it runs.
     pub pid: Option<i32>,
     /// What it is on.
     pub network: NetworkMode,
     /// Ports of the host that are passed on to it, while it runs.
     pub ports: Vec<Published>,
+    /// Ports that image and `run` name, and those that are published.
+    pub exposed: Vec<Exposed>,
     /// Sources of its mounts: host paths and volume names.
     pub mounts: Vec<String>,
     /// How many of them are volumes.

@@ -8,6 +8,7 @@ use runtime::lifecycle;
 use store::Store;
 
 use crate::connection;
+use crate::health::Health;
 use crate::leftover::{destroy, end_runtime, enter};
 use crate::lock::Lock;
 use crate::mount::Kind;
@@ -79,18 +80,19 @@ pub(crate) fn containers(engine: &Engine) -> Result<Vec<ContainerSummary>, Error
     let mut rows = Vec::new();
     for record in name::records(engine)? {
         let life = life(engine, &record.id)?;
-        rows.push(summary(&engine.container(&record.id), record, &life));
+        rows.push(summary(&engine.container(&record.id), record, &life)?);
     }
     Ok(rows)
 }
 
-fn summary(dir: &Path, record: Record, life: &Life) -> ContainerSummary {
+fn summary(dir: &Path, record: Record, life: &Life) -> Result<ContainerSummary, Error> {
     let seconds = |at: Nanos| at.div_euclid(1_000_000_000);
     let up = life.status.is_up();
     let ports =
         if up { connection::read(dir).map(|joined| joined.ports).unwrap_or_default() } else { Vec::new() };
     let mounts = record.points.iter().filter(|point| point.kind != Kind::Tmpfs);
-    ContainerSummary {
+    Ok(ContainerSummary {
+        health: Health::of(&record, dir, life.status)?.map(|health| health.status),
         volumes: record.points.iter().filter(|point| point.kind == Kind::Volume).count(),
         mounts: mounts.map(|p| p.name.clone().unwrap_or_else(|| p.source.display().to_string())).collect(),
         command: record.command_line(),
@@ -104,9 +106,10 @@ fn summary(dir: &Path, record: Record, life: &Life) -> ContainerSummary {
         network: record.options.network,
         ports,
         labels: record.labels,
+        exposed: record.exposed,
         id: record.id,
         name: record.name,
-    }
+    })
 }
 
 /// Removes a container by name, ID or the beginning of an ID, and returns its ID.

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use network::Hostname;
 use store::{Image, Overlay, Store};
 
+use crate::health::{self, Healthcheck};
 use crate::leftover::destroy;
 use crate::lock::Lock;
 use crate::options::RunOptions;
 use crate::record::Record;
 use crate::root::Root;
-use crate::{Engine, Error, NetworkMode, host, image, mount, name, place, process, time, volume};
+use crate::{Engine, Error, NetworkMode, connection, host, image, mount, name, place, process, time, volume};
 
 /// A container that is whole and does not run.
 #[derive(Debug)]
@@ -166,7 +167,10 @@ fn describe(engine: &Engine, id: &str, options: &RunOptions, image: &Image) -> R
         hostname: hostname.as_str().to_owned(),
         stop_signal: config.stop_signal().clone(),
         labels,
+        exposed: connection::exposed_ports(options, image),
         points,
+        health: Healthcheck::merge(options.health.as_ref(), image),
+        shell: health::shell_of(image),
     })
 }
 

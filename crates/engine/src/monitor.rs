@@ -33,7 +33,7 @@ use crate::record::{
 };
 use crate::start::{Given, start};
 use crate::time::Nanos;
-use crate::{ContainerStatus, Engine, Error, fork, list, oom, place, run, tree};
+use crate::{ContainerStatus, Engine, Error, fork, health, list, oom, place, run, tree};
 
 /// First pause before a container is started again; it doubles each time, as docker's.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -162,6 +162,8 @@ fn bring_up(
     let options = &record.options;
     let here = engine.attach(&record.id);
     remove_place(engine, &record.id)?;
+    // A reboot takes it away.
+    place::make_dir_all(&engine.runroot.join("attach"))?;
     place::make_dir(&here, 0o700)?;
     let mut held = Held { listener: Some(listener(&here)?), ..Held::default() };
     let mut stdio = Stdio::default();
@@ -232,26 +234,86 @@ fn become_monitor(
         words.push(format!("max-size={}", options.log.max_size).into_bytes());
         words.push(format!("max-file={}", options.log.max_file).into_bytes());
     }
+    words.extend(check_words(engine, record, program)?);
     words.push(b"--".to_vec());
-    words.push(program.as_os_str().as_bytes().to_vec());
+    words.extend(rcr_words(engine, program)?);
+    let pause = pause.as_millis().to_string();
+    let lock = lock.held().as_raw_fd().to_string();
+    words.extend(["container-ended", &record.id, &lock, &pause].map(|word| word.as_bytes().to_vec()));
+    Err(fail(become_program(words, &keep)))
+}
+
+/// Executes another program, whose descriptors are these and nothing else; returns only the error.
+fn become_program(words: Vec<Vec<u8>>, keep: &[BorrowedFd<'_>]) -> std::io::Error {
+    let prepare = || {
+        leave_the_caller()?;
+        // Whatever else the caller left open is not the container's.
+        sys::process::close_on_exec_from(3)?;
+        for fd in keep {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
+        let words: Result<_, _> = words.into_iter().map(CString::new).collect();
+        Ok(sys::process::Strings::new(words?))
+    };
+    let args = match prepare() {
+        Ok(args) => args,
+        Err(error) => return error,
+    };
+    let path = args.first().map(ToOwned::to_owned).unwrap_or_default();
+    // No environment: it needs none, and what seal() left there must not be taken for its own.
+    sys::process::execve(&path, &args, &mut sys::process::Strings::new(Vec::new()), None)
+}
+
+/// rcr's own command line as far as the engine is concerned.
+fn rcr_words(engine: &Engine, program: &Path) -> Result<Vec<Vec<u8>>, Error> {
+    let mut words = vec![program.as_os_str().as_bytes().to_vec()];
     for (flag, dir) in [("--root", &engine.root), ("--runroot", &engine.runroot)] {
         words.push(flag.into());
         words.push(absolute(dir)?.into_os_string().into_vec());
     }
-    let pause = pause.as_millis().to_string();
-    let lock = lock.held().as_raw_fd().to_string();
-    words.extend(["container-ended", &record.id, &lock, &pause].map(|word| word.as_bytes().to_vec()));
-    leave_the_caller().map_err(&fail)?;
-    // Whatever else the caller left open is not the container's.
-    sys::process::close_on_exec_from(3).map_err(&fail)?;
-    for fd in keep {
-        fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|e| fail(e.into()))?;
+    Ok(words)
+}
+
+/// What tells the monitor about health checks: their times, and the command line that checks once. Nothing if there are
+/// none.
+fn check_words(engine: &Engine, record: &Record, program: &Path) -> Result<Vec<Vec<u8>>, Error> {
+    let Some(times) = health::times(record, &engine.container(&record.id))? else { return Ok(Vec::new()) };
+    let keys = ["check-first", "check-every", "check-early"];
+    let mut words: Vec<Vec<u8>> =
+        keys.iter().zip(times).map(|(key, time)| format!("{key}={time}").into_bytes()).collect();
+    let mut line = rcr_words(engine, program)?;
+    line.extend([b"container-check".to_vec(), record.id.clone().into_bytes()]);
+    words.extend(line.into_iter().map(|word| [b"check=", word.as_slice()].concat()));
+    Ok(words)
+}
+
+/// A monitor for a container that runs in the foreground of this process: it does nothing but start health checks, and
+/// ends with the container. `None`: there is nothing to check. The caller must be single-threaded, and reap it.
+pub(crate) fn watch(
+    engine: &Engine,
+    record: &Record,
+    program: &Path,
+    container: BorrowedFd<'_>,
+) -> Result<Option<OwnedFd>, Error> {
+    let monitor = program.with_file_name("rcr-monitor");
+    let check = check_words(engine, record, program)?;
+    if check.is_empty() {
+        return Ok(None);
     }
-    let words = words.into_iter().map(CString::new).collect::<Result<_, _>>();
-    let args = sys::process::Strings::new(words.map_err(|e| fail(e.into()))?);
-    let path = args.first().map(ToOwned::to_owned).unwrap_or_default();
-    // No environment: it needs none, and what seal() left there must not be taken for its own.
-    Err(fail(sys::process::execve(&path, &args, &mut sys::process::Strings::new(Vec::new()), None)))
+    let fail = || Error::io(format!("run {monitor:?}, which is installed beside rcr"));
+    let path = CString::new(monitor.as_os_str().as_bytes()).map_err(|e| fail()(e.into()))?;
+    sys::process::may_execute(&path).map_err(fail())?;
+    let mut words = vec![path.as_bytes().to_vec()];
+    words.push(format!("pidfd={}", container.as_raw_fd()).into_bytes());
+    words.extend(check);
+    let child = sys::clone::clone3(&sys::clone::Options::default(), || {
+        // What is typed at the terminal is not for it.
+        let _ = nix::unistd::setsid();
+        let _ = block_signals();
+        become_program(words, &[container]);
+        125
+    });
+    child.map(|child| Some(child.pidfd)).map_err(fail())
 }
 
 /// Lets go of the terminal, the streams and the working directory of who typed the command.
@@ -400,7 +462,7 @@ pub fn ended(engine: &Engine, end: &End) -> Result<(), Error> {
     let lock = Lock::inherited(engine, &end.id, end.lock)?;
     // What else the monitor held: streams that nobody needs any more, and the host's ports.
     sys::process::close_from_but(3, [lock.held(), lock.held()]).map_err(Error::io("close descriptors"))?;
-    let oom_killed = end.code != Some(0) && oom::happened(&end.id);
+    let oom_killed = end.code != Some(0) && oom::happened(&record);
     end_runtime(engine, &end.id)?;
     connection::end(engine, &end.id, &dir)?;
     remove_place(engine, &end.id)?;

@@ -60,13 +60,13 @@ pub fn remove_network(engine: &Engine, wanted: &str) -> Result<String, Error> {
     Ok(network.name)
 }
 
-/// Removes every network that no container is on, and tells their names.
+/// Removes every network that no container is on and that `wanted` holds for, and tells their names.
 ///
 /// # Errors
 /// The networks cannot be read or removed.
-pub fn prune_networks(engine: &Engine) -> Result<Vec<String>, Error> {
+pub fn prune_networks(engine: &Engine, wanted: impl Fn(&Network) -> bool) -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
-    for network in networks(engine)? {
+    for network in networks(engine)?.into_iter().filter(wanted) {
         if users(engine, &network)?.is_empty() {
             engine.networks().remove(&open_netlink()?, &network)?;
             removed.push(network.name);

@@ -3,10 +3,11 @@
 use std::fs;
 
 use crate::leftover::cgroups;
+use crate::record::Record;
 
 /// Asks the container's memory cgroup, which must still be there. `false` if that cannot be told.
-pub(crate) fn happened(id: &str) -> bool {
-    let Ok(cgroups) = cgroups(id) else { return false };
+pub(crate) fn happened(record: &Record) -> bool {
+    let Ok(cgroups) = cgroups(record) else { return false };
     let file = match (cgroups.get("memory"), cgroups.get("")) {
         (Some(v1), _) => v1.join("memory.oom_control"),
         (None, Some(v2)) => v2.join("memory.events"),

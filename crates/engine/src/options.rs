@@ -7,6 +7,7 @@ use network::{Dns, Exposed, Hostname, Mode, PortRequest};
 use oci::Platform;
 use serde::{Deserialize, Serialize};
 
+use crate::health::Healthcheck;
 use crate::isolation::Isolation;
 use crate::limits::Limits;
 
@@ -108,6 +109,9 @@ pub struct RunOptions {
     /// `--restart`.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// `--health-…` and `--no-healthcheck`; what is not given is the image's.
+    #[serde(default)]
+    pub health: Option<Healthcheck>,
     /// `--stop-signal`: a name or number; `None` is the image's, or SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<String>,
@@ -326,6 +330,7 @@ impl RunOptions {
             detach: false,
             attach: Vec::new(),
             restart: RestartPolicy::No,
+            health: None,
             stop_signal: None,
             stop_timeout: None,
             log: LogOptions::default(),

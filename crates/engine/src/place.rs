@@ -17,6 +17,8 @@
 //!   volumes/NAME/_data      contents of a volume; anonymous ones have 64 hex digits for a name; volume.json: labels
 //!   volumes/.garbage-*      being made or removed; without a process that does, the next volume command removes it
 //! RUNROOT/containers/ID/    the runtime's state of a running container
+//! RUNROOT/netns/ID          its network namespace, mounted, if CNI plugins connect it
+//! RUNROOT/shm/ID            its /dev/shm, mounted, if others may have it
 //! RUNROOT/attach/ID/        of a detached one: socket, and its streams 0, 1 and 2 as FIFOs
 //! ```
 
@@ -64,6 +66,16 @@ impl Engine {
     /// Where a detached container's streams and its monitor's socket are.
     pub(crate) fn attach(&self, id: &str) -> PathBuf {
         self.runroot.join("attach").join(id)
+    }
+
+    /// Where the network namespace of a container is mounted that CNI plugins connect.
+    pub(crate) fn namespace(&self, id: &str) -> PathBuf {
+        self.runroot.join("netns").join(id)
+    }
+
+    /// Where the /dev/shm of a container is mounted that others may have too.
+    pub(crate) fn shm(&self, id: &str) -> PathBuf {
+        self.runroot.join("shm").join(id)
     }
 
     /// Makes the directories that the engine puts things into.

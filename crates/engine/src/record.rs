@@ -4,11 +4,13 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use network::Exposed;
 use oci::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::health::Healthcheck;
 use crate::mount::Point;
 use crate::options::RunOptions;
 use crate::time::Nanos;
@@ -34,7 +36,15 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) stop_signal: Option<String>,
     pub(crate) labels: Vec<(String, String)>,
+    /// Ports that image and user name, and those that are published.
+    #[serde(default)]
+    pub(crate) exposed: Vec<Exposed>,
     pub(crate) points: Vec<Point>,
+    #[serde(default)]
+    pub(crate) health: Option<Healthcheck>,
+    /// What the image runs a line of a health check with, if it says.
+    #[serde(default)]
+    pub(crate) shell: Vec<String>,
 }
 
 /// How a container ended.

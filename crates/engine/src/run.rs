@@ -17,7 +17,7 @@ use crate::options::RunOptions;
 use crate::record::{Exit, Record};
 use crate::signals::Signals;
 use crate::start::{Given, Running, start};
-use crate::{Engine, Error, Event, ExitStatus, connection, image, oom, time};
+use crate::{Engine, Error, Event, ExitStatus, connection, image, monitor, oom, time};
 
 /// Runs a container in the foreground and returns when it has ended and been cleaned up.
 ///
@@ -57,8 +57,17 @@ pub fn run(
         }
     };
     let dir = engine.container(&record.id);
-    let status = see_through(&running, streams, &signals).map(|code| {
-        let oom_killed = (options.memory.is_some() || code == 137) && oom::happened(&record.id);
+    let watching = monitor::program()
+        .and_then(|program| monitor::watch(engine, &record, &program, running.created.pidfd.as_fd()));
+    let watching = watching.unwrap_or_else(|error| {
+        tracing::warn!("the container's health is not checked: {}", crate::in_full(&error));
+        None
+    });
+    let status = see_through(&running, streams, &signals);
+    // A check that is still under way goes with it.
+    let _ = watching.map(|monitor| sys::wait::wait(monitor.as_fd()));
+    let status = status.map(|code| {
+        let oom_killed = (options.memory.is_some() || code == 137) && oom::happened(&record);
         ExitStatus { code, oom_killed }
     });
     let ended = end_runtime(engine, &record.id).and_then(|()| connection::end(engine, &record.id, &dir));

@@ -35,7 +35,7 @@ pub fn size(engine: &Engine, container: &str) -> Result<ContainerSize, Error> {
 
 /// Bytes of the regular files below `top`, each once however many names it has. Its processes may be changing the tree:
 /// no link is followed, what goes meanwhile is not counted, nor what lies deeper than a path can be long.
-fn written(top: &Path) -> io::Result<u64> {
+pub(crate) fn written(top: &Path) -> io::Result<u64> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let root = match nix::fcntl::open(top, flags, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(0),

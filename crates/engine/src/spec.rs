@@ -12,7 +12,7 @@ use oci::runtime::{
     Spec,
 };
 
-use crate::isolation::{Found, Seccomp};
+use crate::isolation::{Found, Ipc, Seccomp};
 use crate::mount::{Point, mount};
 use crate::options::RunOptions;
 use crate::user::User;
@@ -105,7 +105,7 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
         .set_cgroups_path(from.cgroups_path.clone())
         .set_devices(Some(devices(from)).filter(|devices| !devices.is_empty()));
     let mut sysctls = HashMap::new();
-    if options.network != Mode::Host && from.network.is_none() {
+    if options.network.is_own() {
         // As docker has it since 20.10: low ports and ping need no privilege where the network is the container's.
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
@@ -152,19 +152,23 @@ fn devices(from: &Ingredients<'_>) -> Vec<LinuxDevice> {
     all
 }
 
-/// /dev/shm: the container's own, or the host's.
-fn shared_memory(from: &Ingredients<'_>, options: &[&str]) -> Mount {
+/// /dev/shm: the container's own, the host's, one that containers share, or none.
+fn shared_memory(from: &Ingredients<'_>, options: &[&str]) -> Option<Mount> {
     let isolation = &from.options.isolation;
-    match isolation.ipc_host {
-        true => mount("/dev/shm", "bind", Path::new("/dev/shm"), &["rbind", "rprivate"]),
-        false => {
+    Some(match (&isolation.ipc, &from.found.shm) {
+        (Ipc::None, _) => return None,
+        (Ipc::Host, _) => mount("/dev/shm", "bind", Path::new("/dev/shm"), &["rbind", "rprivate"]),
+        (_, Some(shared)) => {
+            mount("/dev/shm", "bind", shared, &["bind", "rprivate", "nosuid", "noexec", "nodev"])
+        }
+        (_, None) => {
             let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
             if let (Some(bytes), Some(size)) = (isolation.shm_size, options.last_mut()) {
                 *size = format!("size={bytes}");
             }
             mount("/dev/shm", "tmpfs", Path::new("shm"), &options)
         }
-    }
+    })
 }
 
 fn resources(options: &RunOptions, rules: &[LinuxDeviceCgroup]) -> Result<LinuxResources, String> {
@@ -222,7 +226,7 @@ fn mounts(from: &Ingredients<'_>) -> Vec<Mount> {
             continue;
         }
         if target == "/dev/shm" {
-            all.push(shared_memory(from, options));
+            all.extend(shared_memory(from, options));
             continue;
         }
         let source = kind;

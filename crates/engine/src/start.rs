@@ -11,14 +11,15 @@ use runtime::{Console, Stdio};
 use store::Image;
 use sys::tty::Size;
 
-use crate::connection::{self, Connection, Shared};
-use crate::isolation::Found;
+use crate::connection::{self, Connection};
+use crate::health::Health;
+use crate::isolation::{Found, Ipc};
 use crate::leftover::{cgroups_path, end_runtime};
 use crate::record::{Record, write_started};
 use crate::root::Root;
 use crate::spec::Ingredients;
 use crate::user::{self, User};
-use crate::{Engine, Error, capabilities, host, place, spec, time};
+use crate::{Engine, Error, capabilities, host, place, shm, spec, time};
 
 /// What the starting process gives to the container.
 #[derive(Debug, Default)]
@@ -72,13 +73,18 @@ fn bring_up(
     user.join(&record.options.isolation.groups, &group).map_err(Error::Invalid)?;
     let connection = Connection::prepare(engine, &record.id, dir, &record.options, image)?;
     write_files(record, dir, &connection)?;
-    let found = record.options.isolation.find(engine)?;
+    let isolation = &record.options.isolation;
+    let mut found = isolation.find(engine)?;
+    if isolation.ipc == Ipc::Shareable {
+        found.shm = Some(shm::make(engine, &record.id, isolation.shm_size)?);
+    }
     let mut spec = describe(record, dir, image, &user, &connection, &found)?;
     if let Some(process) = spec.process_mut().as_mut().filter(|_| record.options.tty) {
         let size = given.size;
         let size = size.map(|size| BoxBuilder::default().height(size.rows).width(size.columns).build());
         process.set_console_size(size.and_then(Result::ok));
     }
+    Health::forget(dir)?;
     let connect = |pid| connection.connect(engine, &record.id, pid).map_err(lifecycle::ConnectError::from);
     let created = lifecycle::run(CreateOptions {
         root: &engine.states(),
@@ -130,9 +136,9 @@ fn describe(
         hostname: &record.hostname,
         points: &record.points,
         files: Some(connection.shared.as_ref().map_or(dir, |shared| &shared.dir)),
-        network: connection.shared.as_ref().map(Shared::path),
+        network: connection.namespace(),
         init: init.as_deref(),
-        cgroups_path: Some(cgroups_path(&record.id)),
+        cgroups_path: Some(cgroups_path(record)),
         all_capabilities: if wants_all { host::bounding_capabilities()? } else { 0 },
         devices: &if options.privileged { host::devices() } else { Vec::new() },
         found,
@@ -148,8 +154,7 @@ fn write_files(record: &Record, dir: &Path, connection: &Connection) -> Result<(
         return Ok(());
     }
     let hostname: Hostname = record.hostname.parse().map_err(|e| Error::Invalid(format!("{e}")))?;
-    let attachments = &connection.joined.attachments;
-    let (hosts, resolv_conf) = connection::files(&record.options, &hostname, attachments)?;
+    let (hosts, resolv_conf) = connection::files(&record.options, &hostname, &connection.joined)?;
     place::write_anew(&dir.join("hosts"), hosts.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)

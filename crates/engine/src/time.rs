@@ -11,6 +11,43 @@ pub(crate) fn now() -> Nanos {
     Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
 }
 
+/// A duration as Go has it, in nanoseconds: `1h30m`, `1.5s`, `500ms`. `None`: it is none, or longer than 292 years.
+pub fn duration(text: &str) -> Option<i64> {
+    let (mut rest, mut total) = (text, 0_i64);
+    if text == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let (number, after) = rest.split_at(end);
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let nanos = match unit {
+            "h" => 3_600_000_000_000,
+            "m" => 60_000_000_000,
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            "us" | "µs" => 1_000,
+            "ns" => 1,
+            _ => return None,
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if number == "." || fraction.contains('.') {
+            return None;
+        }
+        let whole = if whole.is_empty() { 0 } else { whole.parse::<i64>().ok()? };
+        // More digits than an hour has nanoseconds say nothing.
+        let digits: i64 = format!("{fraction:0<13}").get(..13)?.parse().ok()?;
+        let part = i64::try_from(i128::from(digits) * i128::from(nanos) / 10_i128.pow(13)).ok()?;
+        total = total.checked_add(whole.checked_mul(nanos)?)?.checked_add(part)?;
+        rest = after;
+    }
+    Some(total)
+}
+
 /// RFC 3339 in UTC with nanoseconds, as docker writes it.
 pub(crate) fn rfc3339(at: Nanos) -> String {
     const DAY: i64 = 86_400;
@@ -37,6 +74,29 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_of_go() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("0s", Some(0)),
+            ("1h30m", Some(5_400_000_000_000)),
+            ("1.5s", Some(1_500_000_000)),
+            (".5m", Some(30_000_000_000)),
+            ("2.h", Some(7_200_000_000_000)),
+            ("1m0.001s", Some(60_001_000_000)),
+            ("500ms10us", Some(500_010_000)),
+            ("", None),
+            ("5", None),
+            ("1.2.3s", None),
+            (".s", None),
+            ("-1s", None),
+            ("1d", None),
+            ("9999999h", None),
+        ] {
+            assert_eq!(duration(text), want, "{text}");
+        }
+    }
 
     #[test]
     fn known_moments() {

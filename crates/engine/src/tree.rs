@@ -38,26 +38,6 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     std::fs::remove_dir(path)
 }
 
-/// Bytes that the files below `path` take on the disk. No link is followed.
-///
-/// # Errors
-/// A directory cannot be read.
-pub(crate) fn size(path: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
-    let mut directories = vec![path.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            let stat = entry.metadata()?;
-            bytes += std::os::unix::fs::MetadataExt::blocks(&stat) * 512;
-            if stat.is_dir() {
-                directories.push(entry.path());
-            }
-        }
-    }
-    Ok(bytes)
-}
-
 fn empty(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> nix::Result<()> {
     for (name, kind) in names(dir)? {
         let is_dir = match kind {

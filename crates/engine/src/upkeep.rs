@@ -1,32 +1,13 @@
 //! The store as a whole: is it sound, and what in it is of no use any more.
 
-use oci::Digest;
 use store::Store;
 pub use store::{Finding, Problem};
 
-use crate::{ContainerStatus, Engine, Error, RemoveOptions, RemovedImage, ps, remove};
-
-/// What [`prune`] may remove, besides containers that do not run and what killed processes left.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PruneOptions {
-    /// Every image that no container uses; otherwise only those without a name.
-    pub all_images: bool,
-    /// The containers' volumes without a name.
-    pub volumes: bool,
-}
-
-/// What [`prune`] removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// IDs of containers.
-    pub containers: Vec<String>,
-    /// Images and their names.
-    pub images: Vec<RemovedImage>,
-    /// Names of networks.
-    pub networks: Vec<String>,
-    /// Bytes of images and layers; the containers' own files are not counted.
-    pub bytes: u64,
-}
+use crate::size::written;
+use crate::{
+    ContainerStatus, ContainerSummary, Engine, Error, ImageSummary, RemoveOptions, RemovedImage, images, ps,
+    remove,
+};
 
 /// Checks every record, document and layer of the store. An empty answer is a sound store.
 ///
@@ -41,45 +22,62 @@ pub fn fsck(engine: &Engine) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
-/// Removes containers that do not run, images without use, and layers and documents without an image.
+/// Removes the containers that do not run and that `wanted` holds for; tells their IDs and how many bytes they had written.
+/// Their volumes stay.
 ///
 /// # Errors
-/// The store or the records cannot be read or written; what was removed before stays removed.
-pub fn prune(engine: &Engine, options: PruneOptions) -> Result<Pruned, Error> {
-    let mut pruned = Pruned::default();
+/// The records cannot be read, or a container not removed; what was removed before stays removed.
+pub fn prune_containers(
+    engine: &Engine,
+    wanted: impl Fn(&ContainerSummary) -> bool,
+) -> Result<(Vec<String>, u64), Error> {
+    let (mut ids, mut bytes) = (Vec::new(), 0);
     for container in ps(engine, true)? {
-        if container.status.is_up() || matches!(container.status, ContainerStatus::Restarting(_)) {
+        let restarting = matches!(container.status, ContainerStatus::Restarting(_));
+        if container.status.is_up() || restarting || !wanted(&container) {
             continue;
         }
-        match remove(engine, &container.id, RemoveOptions { force: false, volumes: options.volumes }) {
-            Ok(id) => pruned.containers.push(id),
+        let size = written(&engine.container(&container.id).join("upper")).unwrap_or(0);
+        match remove(engine, &container.id, RemoveOptions::default()) {
+            Ok(id) => {
+                bytes += size;
+                ids.push(id);
+            }
             // Someone else was quicker, or it is being started just now.
             Err(Error::NoSuchContainer(_) | Error::Running(_)) => {}
             Err(error) => return Err(error),
         }
     }
-    pruned.networks = crate::prune_networks(engine)?;
+    Ok((ids, bytes))
+}
+
+/// Removes the images that no container uses and that `wanted` holds for, with all their names, and then layers and
+/// documents that no image needs. Tells what went, and how many bytes that gave back.
+///
+/// # Errors
+/// The store cannot be read or written; what was removed before stays removed.
+pub fn prune_images(
+    engine: &Engine,
+    wanted: impl Fn(&ImageSummary) -> bool,
+) -> Result<(Vec<RemovedImage>, u64), Error> {
+    let (mut gone, mut bytes) = (Vec::new(), 0);
+    let images = images(engine)?;
     let store = Store::open(&engine.root)?;
-    let names = store.names()?;
-    for image in store.images()? {
-        let own: Vec<_> = names.iter().filter(|(_, id)| *id == image.id).collect();
-        if !own.is_empty() && !options.all_images {
-            continue;
-        }
-        let in_use = |id: &Digest| store.pins().map(|pins| pins.iter().any(|pin| pin.image == *id));
-        if in_use(&image.id)? {
+    for image in images.iter().filter(|image| wanted(image)) {
+        // Asked each time, because a container may just have been made of it.
+        if store.pins()?.iter().any(|pin| pin.image == image.id) {
             continue;
         }
         match store.remove(image.id.as_str(), true) {
             Ok(removed) => {
-                pruned.bytes += removed.reclaimed.bytes;
-                pruned.images.extend(removed.untagged.into_iter().map(RemovedImage::Untagged));
-                pruned.images.extend(removed.deleted.map(RemovedImage::Deleted));
+                bytes += removed.reclaimed.bytes;
+                gone.extend(removed.untagged.into_iter().map(RemovedImage::Untagged));
+                gone.extend(removed.deleted.map(RemovedImage::Deleted));
             }
             Err(store::Error::NoImage(_) | store::Error::InUse { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    pruned.bytes += store.gc()?.bytes;
-    Ok(pruned)
+    bytes += store.gc()?.bytes;
+    Ok((gone, bytes))
 }

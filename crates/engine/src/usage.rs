@@ -61,7 +61,7 @@ pub fn usage(engine: &Engine, container: &str) -> Result<Usage, Error> {
         return Ok(Usage { id, name: record.name, reading: None });
     };
     // docker counts the networks that a container has of its own.
-    let own_network = !record.options.network.joins().is_empty() && record.options.network != Mode::Host;
+    let own_network = record.options.network.is_own() && record.options.network != Mode::None;
     let links = own_network.then(|| fs::read_to_string(format!("/proc/{pid}/net/dev"))).and_then(Result::ok);
     let reading = match lifecycle::stats(&engine.states(), &id) {
         Ok(stats) => Some(reading(&stats, links.as_deref().unwrap_or_default(), host_memory())),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::leftover::enter;
 use crate::mount::is_name;
 use crate::record::Record;
+use crate::size::written;
 use crate::volume::{GARBAGE, VolumeRecord, build, garbage, lock, publish, take_away};
 use crate::{Engine, Error, name, tree};
 
@@ -152,7 +153,7 @@ pub fn prune_volumes(
 ) -> Result<(Vec<String>, u64), Error> {
     let (mut names, mut bytes) = (Vec::new(), 0);
     for volume in volumes(engine)?.into_iter().filter(|volume| volume.users.is_empty() && wanted(volume)) {
-        let size = tree::size(&volume.mountpoint).unwrap_or(0);
+        let size = written(&volume.mountpoint).unwrap_or(0);
         match remove_volume(engine, &volume.name) {
             Ok(()) => {
                 bytes += size;

@@ -7,6 +7,7 @@
 //!
 //! All signals are blocked, as `rcr` left them: only SIGKILL ends it before the container does.
 
+mod check;
 mod clients;
 mod log;
 mod streams;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use sys::wait::Ended;
 
+use crate::check::Check;
 use crate::clients::Clients;
 use crate::log::Log;
 use crate::streams::Streams;
@@ -41,7 +43,11 @@ struct Given {
     max_size: u64,
     /// How many files of the log there are at most.
     max_file: u32,
-    /// What it becomes at the end.
+    /// Milliseconds to the first health check, and between checks: usually, and while the container is young.
+    check_times: [u64; 3],
+    /// The command line that checks once.
+    check: Vec<CString>,
+    /// What it becomes at the end; nothing for one that only checks.
     after: Vec<CString>,
 }
 
@@ -50,7 +56,7 @@ fn main() -> ExitCode {
         .ok_or_else(|| std::io::ErrorKind::InvalidInput.into())
         .and_then(stay)
     {
-        Ok(never) => match never {},
+        Ok(()) => ExitCode::SUCCESS,
         // Nobody reads this, but for who starts it by hand.
         Err(error) => {
             eprintln!("rcr-monitor: {error}; it is started by rcr run -d only");
@@ -80,22 +86,32 @@ fn read(mut words: impl Iterator<Item = OsString>) -> Option<Given> {
             b"terminal" => given.terminal = descriptor(),
             b"log" => given.log = Some(OsString::from_vec(value.to_vec()).into()),
             b"max-size" => given.max_size = number()?,
+            b"check-first" => given.check_times[0] = number()?,
+            b"check-every" => given.check_times[1] = number()?,
+            b"check-early" => given.check_times[2] = number()?,
+            b"check" => given.check.push(CString::new(value).ok()?),
             b"max-file" => given.max_file = u32::try_from(number()?).ok()?,
             _ => return None,
         }
     }
     given.after = words.map(|word| CString::new(word.into_vec())).collect::<Result<_, _>>().ok()?;
-    (given.pidfd.is_some() && !given.after.is_empty()).then_some(given)
+    let has_work = !(given.after.is_empty() && given.check.is_empty());
+    (given.pidfd.is_some() && has_work).then_some(given)
 }
 
-/// Serves the container to its end, then becomes `after`.
-fn stay(given: Given) -> std::io::Result<std::convert::Infallible> {
+/// Serves the container to its end, then becomes `after`, if there is that.
+fn stay(given: Given) -> std::io::Result<()> {
     let pidfd = given.pidfd.ok_or(std::io::ErrorKind::InvalidInput)?;
     let mut log = given.log.map(|path| Log::open(path, given.max_size, given.max_file)).transpose()?;
     let mut clients = Clients::new(given.listener);
     let mut streams =
         Streams::new(given.stdin, given.stdin_once, [given.stdout, given.stderr], given.terminal);
-    streams.serve(pidfd.as_fd(), &mut clients, &mut log)?;
+    let times = given.check_times.map(Duration::from_millis);
+    let mut check = (!given.check.is_empty()).then(|| Check::new(times, given.check));
+    streams.serve(pidfd.as_fd(), &mut clients, &mut log, &mut check)?;
+    if given.after.is_empty() {
+        return Ok(());
+    }
     let code = exit_code(&pidfd);
     clients.tell_end(code);
     let finished = log::now();

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sys::tty;
 
+use crate::check::Check;
 use crate::clients::{Clients, Said};
 use crate::log::{Log, PART, now};
 
@@ -65,11 +67,16 @@ impl Streams {
         pidfd: BorrowedFd<'_>,
         clients: &mut Clients,
         log: &mut Option<Log>,
+        check: &mut Option<Check>,
     ) -> std::io::Result<()> {
         let mut rest = None;
         loop {
             let held_up = clients.held_up();
-            let ready = self.wait(rest.is_none().then_some(pidfd), clients, held_up, rest.is_some())?;
+            check.iter_mut().for_each(Check::begin);
+            let ready = self.wait(rest.is_none().then_some(pidfd), clients, held_up, check.as_ref())?;
+            if ready.check {
+                check.iter_mut().for_each(Check::reap);
+            }
             if held_up.is_some() {
                 clients.retry();
             }
@@ -91,7 +98,11 @@ impl Streams {
                 clients.accept();
             }
             rest = match rest {
-                None if ready.process => Some(REST),
+                None if ready.process => {
+                    // Before what comes after the end, which may remove the container.
+                    check.take().iter_mut().for_each(Check::end);
+                    Some(REST)
+                }
                 None => None,
                 // Nothing more came, or too much.
                 Some(left) if (read == 0 && clients.held_up().is_none()) || left <= read => break,
@@ -155,13 +166,15 @@ impl Streams {
         &self,
         pidfd: Option<BorrowedFd<'_>>,
         clients: &Clients,
-        held_up: Option<std::time::Duration>,
-        ended: bool,
+        held_up: Option<Duration>,
+        check: Option<&Check>,
     ) -> std::io::Result<Ready> {
         let none = PollFlags::empty();
         let mut fds = Vec::with_capacity(8);
         fds.extend(pidfd.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(clients.listener().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let checking = check.and_then(Check::pidfd);
+        fds.extend(checking.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let input = self.input.as_ref().filter(|_| !self.pending.is_empty());
         fds.extend(input.map(|file| PollFd::new(file.as_fd(), PollFlags::POLLOUT)));
         // While a client is waited for, and while the container takes no input, the other side waits too.
@@ -172,10 +185,14 @@ impl Streams {
             let read = if self.pending.is_empty() { PollFlags::POLLIN } else { none };
             PollFd::new(fd, read | if waiting { PollFlags::POLLOUT } else { none })
         }));
-        let timeout = match (held_up, ended) {
-            (Some(left), _) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::ZERO),
-            (None, true) => PollTimeout::ZERO,
-            (None, false) => PollTimeout::NONE,
+        let timeout = match (held_up, check.and_then(Check::wait)) {
+            // All that is left is to be read.
+            (None, _) if pidfd.is_none() => PollTimeout::ZERO,
+            (None, None) => PollTimeout::NONE,
+            (left, due) => {
+                let first = left.into_iter().chain(due).min().unwrap_or_default();
+                PollTimeout::try_from(first.as_millis() + 1).unwrap_or(PollTimeout::MAX)
+            }
         };
         match poll(&mut fds, timeout) {
             Err(Errno::EINTR) => {}
@@ -185,11 +202,12 @@ impl Streams {
         let mut any = || found.next().is_some_and(|flags| !flags.is_empty());
         let process = pidfd.is_some() && any();
         let listener = clients.listener().is_some() && any();
+        let check = checking.is_some() && any();
         let input = input.is_some() && any();
         let outputs = self.outputs.iter().map(|_| held_up.is_none() && any()).collect();
         let readable = PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR;
         let clients = found.map(|flags| flags.intersects(readable)).collect();
-        Ok(Ready { process, listener, input, outputs, clients })
+        Ok(Ready { process, listener, check, input, outputs, clients })
     }
 }
 
@@ -197,6 +215,7 @@ impl Streams {
 struct Ready {
     process: bool,
     listener: bool,
+    check: bool,
     input: bool,
     outputs: Vec<bool>,
     clients: Vec<bool>,

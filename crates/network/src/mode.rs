@@ -16,6 +16,8 @@ pub enum Mode {
     Host,
     /// The network namespace of the container with this name or ID, which runs.
     Container(String),
+    /// An own network namespace that CNI plugins join to these networks.
+    Cni(Vec<Join>),
     /// An own network namespace that is joined to these networks, the default route through the first.
     Joined(Vec<Join>),
 }
@@ -54,7 +56,8 @@ pub struct ParseModeError {
     why: &'static str,
 }
 
-/// One `--network`: `none`, `host`, `container:NAME`, or `NAME[:KEY=VALUE,…]` with the keys `ip`, `ip6`, `mac` and `alias`.
+/// One `--network`: `none`, `host`, `container:NAME`, or `[cni:]NAME[:KEY=VALUE,…]` with the keys `ip`, `ip6`, `mac` and
+/// `alias`.
 impl FromStr for Mode {
     type Err = ParseModeError;
 
@@ -72,12 +75,19 @@ impl FromStr for Mode {
                 Ok(Self::Container(name.to_owned()))
             };
         }
-        let (name, options) = text.split_once(':').unwrap_or((text, ""));
+        // A network may be called cni, too: what follows its name are options.
+        let is_name = |rest: &&str| !rest.split([':', ',']).next().is_some_and(|word| word.contains('='));
+        let plugins = text.strip_prefix("cni:").filter(is_name);
+        let (name, options) =
+            plugins.unwrap_or(text).split_once(':').unwrap_or((plugins.unwrap_or(text), ""));
+        if name.is_empty() && plugins.is_some() {
+            return fail("wants cni:NAME, with the name of a list of plugins in /etc/cni/net.d");
+        }
         if name.is_empty() {
             return fail("wants none, host, or the name of a network");
         }
         // docker's word for the network of containers that name none.
-        let name = if name == "default" { crate::DEFAULT } else { name };
+        let name = if name == "default" && plugins.is_none() { crate::DEFAULT } else { name };
         let mut join = Join { network: name.to_owned(), ..Join::default() };
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
@@ -98,7 +108,7 @@ impl FromStr for Mode {
                 _ => return fail("after the colon wants ip=, ip6=, mac= or alias="),
             }
         }
-        Ok(Self::Joined(vec![join]))
+        Ok(if plugins.is_some() { Self::Cni(vec![join]) } else { Self::Joined(vec![join]) })
     }
 }
 
@@ -119,27 +129,34 @@ impl Mode {
     pub fn merge(modes: Vec<Mode>) -> Result<Mode, String> {
         let mut modes = modes.into_iter();
         let Some(first) = modes.next() else { return Ok(Mode::default()) };
-        modes.try_fold(first, |all, mode| match (all, mode) {
-            (Mode::Joined(mut all), Mode::Joined(more)) => {
-                for join in more {
-                    if all.iter().any(|other| other.network == join.network) {
-                        return Err(format!("network {} is given twice", join.network));
-                    }
-                    all.push(join);
+        let join = |mut all: Vec<Join>, more: Vec<Join>| {
+            for join in more {
+                if all.iter().any(|other| other.network == join.network) {
+                    return Err(format!("network {} is given twice", join.network));
                 }
-                Ok(Mode::Joined(all))
+                all.push(join);
             }
+            Ok(all)
+        };
+        modes.try_fold(first, |all, mode| match (all, mode) {
+            (Mode::Joined(all), Mode::Joined(more)) => join(all, more).map(Mode::Joined),
+            (Mode::Cni(all), Mode::Cni(more)) => join(all, more).map(Mode::Cni),
             (all, mode) if all == mode => Ok(all),
             (all, mode) => Err(format!("network {all} cannot be combined with {mode}")),
         })
     }
 
-    /// Names of the networks that are joined.
+    /// The networks of rcr's own that are joined.
     pub fn joins(&self) -> &[Join] {
         match self {
             Mode::Joined(joins) => joins,
-            Mode::None | Mode::Host | Mode::Container(_) => &[],
+            Mode::None | Mode::Host | Mode::Container(_) | Mode::Cni(_) => &[],
         }
+    }
+
+    /// Whether the network namespace is nobody else's.
+    pub fn is_own(&self) -> bool {
+        !matches!(self, Mode::Host | Mode::Container(_))
     }
 }
 
@@ -149,6 +166,10 @@ impl fmt::Display for Mode {
             Self::None => f.write_str("none"),
             Self::Host => f.write_str("host"),
             Self::Container(name) => write!(f, "container:{name}"),
+            Self::Cni(joins) => {
+                let names: Vec<String> = joins.iter().map(|join| format!("cni:{}", join.network)).collect();
+                f.write_str(&names.join(","))
+            }
             // It was taken off all of them.
             Self::Joined(joins) if joins.is_empty() => f.write_str("none"),
             Self::Joined(joins) => {
@@ -183,8 +204,21 @@ mod tests {
             ..join("web")
         };
         assert_eq!(full, Mode::Joined(vec![wanted]));
+        let plugins = parse("cni:web:ip=10.0.0.5");
+        assert_eq!(plugins, Mode::Cni(vec![Join { ip: "10.0.0.5".parse().ok(), ..join("web") }]));
+        assert_eq!(plugins.to_string(), "cni:web");
+        assert!(plugins.joins().is_empty() && plugins.is_own());
+        assert_eq!(parse("cni:default"), Mode::Cni(vec![join("default")]));
+        assert_eq!(
+            parse("cni:alias=a"),
+            Mode::Joined(vec![Join { aliases: vec!["a".to_owned()], ..join("cni") }]),
+            "a network may be called so"
+        );
+        assert_eq!(parse("cni"), Mode::Joined(vec![join("cni")]));
         for bad in [
             "",
+            "cni:",
+            "cni::ip=10.0.0.5",
             "container:",
             ":ip=1.2.3.4",
             "web:ip=x",
@@ -201,6 +235,8 @@ mod tests {
     fn several_networks_are_merged() {
         let merge = |texts: &[&str]| Mode::merge(texts.iter().map(|t| parse(t)).collect());
         assert_eq!(merge(&["a", "b"]).unwrap().to_string(), "a,b");
+        assert_eq!(merge(&["cni:a", "cni:b"]).unwrap().to_string(), "cni:a,cni:b");
+        assert!(merge(&["cni:a", "b"]).is_err() && merge(&["cni:a", "cni:a"]).is_err());
         assert_eq!(merge(&[]).unwrap(), parse("bridge"));
         assert_eq!(merge(&["host", "host"]).unwrap(), Mode::Host);
         for bad in

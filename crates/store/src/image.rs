@@ -1,5 +1,6 @@
 //! Images: one record each, by image ID.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +9,7 @@ use oci::{Digest, Reference};
 
 use crate::error::{Error, Result};
 use crate::hash;
-use crate::record::{self, ImageRecord};
+use crate::record::{self, ImageRecord, LayerRecord};
 use crate::store::{Store, names};
 
 /// An image that is completely here.
@@ -37,6 +38,20 @@ impl Store {
         let mut images = self.ids()?.iter().map(|id| self.load(id)).collect::<Result<Vec<_>>>()?;
         images.sort_by(|a, b| b.pulled.cmp(&a.pulled).then_with(|| a.id.cmp(&b.id)));
         Ok(images)
+    }
+
+    /// Bytes of file content of each layer that an image needs, by its diff directory as [`Image::layers`] has it.
+    pub fn layer_sizes(&self) -> Result<BTreeMap<PathBuf, u64>> {
+        let _lock = self.shared()?;
+        let mut sizes = BTreeMap::new();
+        for id in self.ids()? {
+            for chain in self.image_record(&id)?.map(|record| record.layers).unwrap_or_default() {
+                let layer = self.layer_dir(&chain);
+                let record: Option<LayerRecord> = record::read(&layer.join("layer.json"))?;
+                sizes.insert(layer.join("diff"), record.map_or(0, |record| record.bytes));
+            }
+        }
+        Ok(sizes)
     }
 
     /// Finds an image by full ID, name (docker's normalisation) or the beginning of an ID, in this order.

@@ -19,6 +19,7 @@ const BUSYBOX: harness::host::Need = File("/bin/busybox");
 pub(crate) const CASES: &[Case] = cases!("detached":
     a_container_runs_on_and_is_stopped [Root, BUSYBOX],
     made_now_and_started_later [Root, BUSYBOX],
+    after_a_reboot_the_run_directory_is_made_again [Root, BUSYBOX],
     a_signal_that_is_not_heard_is_followed_by_sigkill [Root, BUSYBOX],
     paused_ones_go_on_and_stop [Root, BUSYBOX],
     what_cannot_start_leaves_nothing [Root, BUSYBOX],
@@ -124,6 +125,17 @@ fn a_container_runs_on_and_is_stopped() {
     until("it is gone", || status(&world, "web") == "gone");
     assert_no_container(&world);
     assert_none_since(&before);
+}
+
+fn after_a_reboot_the_run_directory_is_made_again() {
+    let (world, image) = world();
+    ok(&mut rcr(&world, &["create", "--name", "old", &image, "sleep", "100"]));
+    fs::remove_dir_all(world.path().join("run")).expect("there");
+    ok(&mut rcr(&world, &["start", "old"]));
+    ok(&mut rcr(&world, &["run", "-d", "--name", "new", &image, "sleep", "100"]));
+    assert_eq!((status(&world, "old"), status(&world, "new")), ("running".to_owned(), "running".to_owned()));
+    ok(&mut rcr(&world, &["rm", "-f", "old", "new"]));
+    assert_no_container(&world);
 }
 
 fn made_now_and_started_later() {

@@ -7,6 +7,7 @@ mod checkpoint;
 mod checkpoint_kept;
 mod checkpoint_refusals;
 mod clients;
+mod cni;
 mod command_line;
 mod commands;
 mod container_fields;
@@ -19,6 +20,7 @@ mod events;
 mod exec;
 mod files;
 mod foreground;
+mod health;
 mod hostile_images;
 mod joining;
 mod killed;
@@ -34,6 +36,7 @@ mod net_devices;
 mod network;
 mod process_fields;
 mod processes;
+mod prune;
 mod reach;
 mod resources;
 mod restart;
@@ -56,9 +59,11 @@ fn main() {
         run_flags::CASES,
         volumes::CASES,
         files::CASES,
+        prune::CASES,
         names::CASES,
         joining::CASES,
         reach::CASES,
+        cni::CASES,
         walk::CASES,
         exec::CASES,
         watch::CASES,
@@ -67,6 +72,7 @@ fn main() {
         detached::CASES,
         killed::CASES,
         logs::CASES,
+        health::CASES,
         restart::CASES,
         bad_input::CASES,
         bundle::CASES,

@@ -15,8 +15,10 @@ const BUSYBOX: harness::host::Need = File("/bin/busybox");
 
 pub(crate) const CASES: &[Case] = cases!("run_flags":
     limits_reach_the_cgroup [Root, BUSYBOX],
+    cgroups_lie_below_the_one_asked_for [Root, BUSYBOX],
     shared_memory_has_the_size_asked_for [Root, BUSYBOX],
     namespaces_of_the_host_and_of_another_container [Root, BUSYBOX],
+    shared_memory_is_shared_by_the_willing [Root, BUSYBOX],
     devices_and_what_may_be_done_with_them [Root, BUSYBOX, File("/dev/loop-control")],
     security_options_hold [Root, BUSYBOX],
     sysctls_groups_and_labels [Root, BUSYBOX],
@@ -112,6 +114,44 @@ fn limits_reach_the_cgroup() {
     assert_none_since(&before);
 }
 
+fn cgroups_lie_below_the_one_asked_for() {
+    let (world, image) = world();
+    let before = Snapshot::take();
+    let parent = format!("batch-{}", std::process::id());
+    let (child, pid) = background(
+        &world,
+        "below",
+        &["-m=64m", "--cgroup-parent", &format!("{parent}/in")],
+        &image,
+        "sleep 60",
+    );
+    let id = inspect(&world, "below")["Id"].as_str().expect("an ID").to_owned();
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("a process");
+    assert!(groups.contains(&format!("/{parent}/in/rcr-{id}\n")), "{groups}");
+    assert_eq!(inspect(&world, "below")["HostConfig"]["CgroupParent"], format!("/{parent}/in"));
+    end(&world, "below", child);
+    // The kernel's count is read there too, and what rcr was killed with is found there.
+    let script = "head -c 200m /dev/zero | tail";
+    let flags = ["--name", "greedy", "-m=16m", "--cgroup-parent", &parent, &image, "sh", "-c", script];
+    say(&mut run(&world, &flags));
+    assert_eq!(inspect(&world, "greedy")["State"]["OOMKilled"], true);
+    ok(world.rcr().args(["rm", "greedy"]));
+    let (mut child, _) = background(&world, "killed", &["--cgroup-parent", &parent], &image, "sleep 60");
+    child.kill().expect("it lives");
+    child.wait().expect("a child");
+    ok(world.rcr().arg("ps"));
+    ok(world.rcr().args(["rm", "killed"]));
+    fails(&mut run(&world, &["--cgroup-parent", "/a/../b", &image]), 125, &["--cgroup-parent", "\"..\""]);
+    // docker leaves it too: who named it may have set limits there.
+    let pattern = format!("*/{parent}*");
+    let left = ok(Command::new("find").args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &pattern]));
+    for dir in left.lines() {
+        assert!(dir.ends_with(&parent) || dir.ends_with("/in"), "{dir}");
+        fs::remove_dir(dir).unwrap_or_else(|e| panic!("{dir}: {e}"));
+    }
+    assert_none_since(&before);
+}
+
 fn shared_memory_has_the_size_asked_for() {
     let (world, image) = world();
     let script = "df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2";
@@ -147,6 +187,53 @@ fn namespaces_of_the_host_and_of_another_container() {
 }
 
 /// /dev/loop-control, which no container may use by default.
+fn shared_memory_is_shared_by_the_willing() {
+    let (world, image) = world();
+    let before = Snapshot::take();
+    let flags = ["--ipc", "shareable", "--shm-size", "1m"];
+    let (child, pid) = background(&world, "giver", &flags, &image, "echo mine > /dev/shm/a; sleep 60");
+    let namespace = |pid: i64| fs::read_link(format!("/proc/{pid}/ns/ipc")).expect("a process");
+    let of_taker = sh(
+        &world,
+        &image,
+        &["--ipc", "container:giver", "-u", "1000"],
+        "cat /dev/shm/a; echo theirs > /dev/shm/b; df -k /dev/shm | tail -1; grep ' /dev/shm ' /proc/self/mountinfo; readlink /proc/self/ns/ipc",
+    );
+    assert!(of_taker.starts_with("mine\n") && of_taker.contains(" 1024 "), "{of_taker}");
+    assert!(of_taker.contains("nosuid") && of_taker.contains("noexec"), "{of_taker}");
+    assert!(of_taker.ends_with(&namespace(pid).display().to_string()), "{of_taker}");
+    assert_eq!(ok(world.rcr().args(["exec", "giver", "cat", "/dev/shm/b"])), "theirs");
+    assert_eq!(inspect(&world, "giver")["HostConfig"]["IpcMode"], "shareable");
+    // Whoever has it keeps it when the giver is gone.
+    let (taker, _) = background(&world, "taker", &["--ipc", "container:giver"], &image, "sleep 60");
+    assert_eq!(inspect(&world, "taker")["HostConfig"]["IpcMode"], "container:giver");
+    fails(
+        &mut run(&world, &["--rm", "--ipc", "container:taker", &image, "true"]),
+        125,
+        &["taker", "not shareable", "--ipc shareable"],
+    );
+    end(&world, "giver", child);
+    assert_eq!(ok(world.rcr().args(["exec", "taker", "cat", "/dev/shm/a"])), "mine");
+    end(&world, "taker", taker);
+    let (mut killed, _) = background(&world, "killed", &["--ipc=shareable"], &image, "sleep 60");
+    killed.kill().expect("it lives");
+    killed.wait().expect("a child");
+    fails(
+        &mut run(&world, &["--rm", "--ipc", "container:killed", &image, "true"]),
+        125,
+        &["killed", "does not run"],
+    );
+    ok(world.rcr().args(["rm", "killed"]));
+    assert_eq!(
+        sh(&world, &image, &["--ipc", "none"], "ls -d /dev/shm 2>&1 || echo none").lines().last(),
+        Some("none")
+    );
+    fails(&mut run(&world, &["--ipc", "shareable", &image, "/no/such"]), 127, &["/no/such"]);
+    let names = ok(world.rcr().args(["ps", "-aq"]));
+    names.lines().for_each(|name| drop(ok(world.rcr().args(["rm", name]))));
+    assert_none_since(&before);
+}
+
 fn devices_and_what_may_be_done_with_them() {
     let (world, image) = world();
     let flag = "/dev/loop-control:/dev/it";
@@ -237,8 +324,14 @@ fn what_cannot_be_is_refused_by_name() {
     for (flags, words) in [
         (&["--gpus", "all"][..], &["--gpus", "--device"][..]),
         (&["--runtime", "kata"], &["--runtime", "rcr bundle"]),
-        (&["--ipc", "container:x"], &["--ipc", "volume"]),
-        (&["--userns", "keep-id"], &["--userns", "not supported"]),
+        (&["--ipc", "container:x"], &["no such container: x"]),
+        (&["--ipc", "container:"], &["--ipc", "container:NAME"]),
+        (&["--ipc", "shared"], &["--ipc", "shareable"]),
+        (&["--userns", "keep-id:uid=5"], &["--userns", "keep-id", "not supported", "-u USER"]),
+        (&["--userns", "container:x"], &["--userns", "container", "not supported"]),
+        (&["--userns", "hots"], &["--userns", "wants host"]),
+        (&["--link", "db:db"], &["--link", "rcr network create"]),
+        (&["--pid", "container:x"], &["no such container: x"]),
         (&["--device", "nvidia.com/gpu=all"], &["--device", "CDI"]),
         (&["--memory-swap", "1g"], &["--memory"]),
         (&["-m", "64m", "--memory-swap", "32m"], &["less than --memory"]),

@@ -158,7 +158,7 @@ fn values(arg: &Arg, names: &dyn Fn(Thing) -> Vec<String>) -> Vec<Candidate> {
         "NETWORK" => &[Thing::Network],
         "VOLUME" | "[SRC:]DST[:OPTIONS]" => &[Thing::Volume],
         // inspect's
-        "NAME" if arg.is_positional() => &[Thing::Container, Thing::Image],
+        "NAME" if arg.is_positional() => &[Thing::Container, Thing::Image, Thing::Network, Thing::Volume],
         _ => &[],
     };
     let mut found = Vec::new();
@@ -216,7 +216,7 @@ mod tests {
             ("run box ", &[]),
             ("--root /r rmi b", &["box:latest"]),
             ("image rm -- b", &["box:latest"]),
-            ("inspect ", &["db", "web", "box:latest", "python:3"]),
+            ("inspect ", &["db", "web", "box:latest", "python:3", "back", "bridge", "data"]),
             ("inspect --type c", &["container"]),
             ("run --pull a", &["always"]),
             ("completion ", &["bash", "zsh", "fish"]),

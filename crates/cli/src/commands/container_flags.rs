@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, ValueEnum};
 use engine::{Hostname, Platform, PullPolicy, RestartPolicy, RunOptions, StreamName, Tmpfs, Ulimit, Volume};
 
+use crate::commands::health_flags::HealthFlags;
 use crate::commands::isolation_flags::IsolationFlags;
 use crate::commands::limit_flags::LimitFlags;
 use crate::commands::network_flags::NetworkFlags;
@@ -69,6 +70,8 @@ pub(crate) struct ContainerFlags {
     /// Start it again when it ends: no, on-failure[:N], always, unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no", hide_default_value = true, value_parser = restart::parse)]
     restart: RestartPolicy,
+    #[command(flatten)]
+    health: HealthFlags,
     /// Signal that stop sends [default: the image's, or TERM]
     #[arg(long, value_name = "SIGNAL", value_parser = signal::parse_name)]
     stop_signal: Option<String>,
@@ -182,6 +185,7 @@ impl ContainerFlags {
             detach: false,
             attach: self.attach,
             restart: self.restart,
+            health: self.health.healthcheck()?,
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
             log: log::options(self.log_driver, &self.log_opt),

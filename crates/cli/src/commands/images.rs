@@ -98,6 +98,11 @@ impl Images {
     }
 }
 
+/// The fields of each line that an image has.
+pub(super) fn listed(image: &ImageSummary, now: i64) -> Vec<Map<String, Value>> {
+    rows_of(image).iter().map(|row| row.fields(now, false)).collect()
+}
+
 fn rows_of(image: &ImageSummary) -> Vec<Row<'_>> {
     match image.names.is_empty() {
         true => vec![Row { image, name: None }],
@@ -105,7 +110,7 @@ fn rows_of(image: &ImageSummary) -> Vec<Row<'_>> {
     }
 }
 
-fn created(image: &ImageSummary) -> Option<i64> {
+pub(super) fn created(image: &ImageSummary) -> Option<i64> {
     image.created.as_deref().and_then(calendar::parse)
 }
 

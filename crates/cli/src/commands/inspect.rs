@@ -4,11 +4,11 @@ use clap::ValueEnum;
 use engine::{Engine, ObjectKind};
 use serde_json::Value;
 
-use super::{network, on_terminal, say};
+use super::{network, on_terminal, say, volume};
 use crate::error::Error;
 use crate::print::format::{Format, one};
 
-/// Show everything about containers and images, as JSON
+/// Show everything about containers, images, networks and volumes, as JSON
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   rcr inspect web
@@ -38,18 +38,26 @@ enum Kind {
     Image,
     /// Networks
     Network,
+    /// Volumes
+    Volume,
 }
 
 impl Inspect {
     pub(crate) fn execute(self, engine: &Engine) -> Result<(), Error> {
-        let of =
-            |kind| show(&self.names, &self.format, |name| engine::inspect(engine, name, kind, self.size));
-        match self.kind {
-            None => of(None),
-            Some(Kind::Container) => of(Some(ObjectKind::Container)),
-            Some(Kind::Image) => of(Some(ObjectKind::Image)),
-            Some(Kind::Network) => show(&self.names, &self.format, |name| network::describe(engine, name)),
-        }
+        let of = |kind, name: &str| engine::inspect(engine, name, kind, self.size);
+        show(&self.names, &self.format, |name| match self.kind {
+            None => of(None, name).or_else(|error| match error {
+                engine::Error::NoSuchObject(_) => {
+                    let other = network::describe(engine, name);
+                    other.or_else(|_| volume::describe(engine, name)).map_err(|_| error)
+                }
+                error => Err(error),
+            }),
+            Some(Kind::Container) => of(Some(ObjectKind::Container), name),
+            Some(Kind::Image) => of(Some(ObjectKind::Image), name),
+            Some(Kind::Network) => network::describe(engine, name),
+            Some(Kind::Volume) => volume::describe(engine, name),
+        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Flags of `run` and `create` about namespaces, devices and security.
 
-use engine::{Device, DeviceRule, Isolation, Seccomp, Share};
+use std::path::{Component, Path};
+
+use engine::{Device, DeviceRule, Ipc, Isolation, Seccomp, Share};
 
 use crate::error::Error;
 use crate::value::{device, label, offset, size};
@@ -11,9 +13,9 @@ pub(crate) struct IsolationFlags {
     /// Whose processes it sees: host, or container:NAME
     #[arg(long, value_name = "MODE", value_parser = pid)]
     pid: Option<Share>,
-    /// Whose shared memory it has: private or host
+    /// Whose shared memory it has: private (the default), shareable, container:NAME of such a one, host; none for no /dev/shm
     #[arg(long, value_name = "MODE", value_parser = ipc)]
-    ipc: Option<bool>,
+    ipc: Option<Ipc>,
     /// host: have the host's name
     #[arg(long, value_name = "MODE", value_parser = uts)]
     uts: Option<bool>,
@@ -23,6 +25,9 @@ pub(crate) struct IsolationFlags {
     /// private or host: which cgroups it sees
     #[arg(long, value_name = "MODE", value_parser = cgroupns)]
     cgroupns: Option<bool>,
+    /// Put its cgroups below this one of the host, which is made if it is missing, and stays
+    #[arg(long, value_name = "PATH", value_parser = cgroup_parent)]
+    cgroup_parent: Option<String>,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES", value_parser = size::parse)]
     shm_size: Option<u64>,
@@ -63,14 +68,16 @@ fn pid(text: &str) -> Result<Share, String> {
     share(text).ok_or_else(|| "wants host or container:NAME".to_owned())
 }
 
-fn ipc(text: &str) -> Result<bool, String> {
+fn ipc(text: &str) -> Result<Ipc, String> {
     match text {
-        "private" => Ok(false),
-        "host" => Ok(true),
-        _ => Err(
-            "wants private or host; /dev/shm of another container cannot be shared, mount a volume in both"
-                .to_owned(),
-        ),
+        "private" => Ok(Ipc::Private),
+        "shareable" => Ok(Ipc::Shareable),
+        "none" => Ok(Ipc::None),
+        "host" => Ok(Ipc::Host),
+        _ => match text.strip_prefix("container:").filter(|name| !name.is_empty()) {
+            Some(name) => Ok(Ipc::Container(name.to_owned())),
+            None => Err("wants private, shareable, none, host or container:NAME".to_owned()),
+        },
     }
 }
 
@@ -79,10 +86,14 @@ fn uts(text: &str) -> Result<bool, String> {
 }
 
 fn userns(text: &str) -> Result<bool, String> {
-    if text == "host" {
-        Ok(true)
-    } else {
-        Err("wants host; other user namespaces are not supported".to_owned())
+    let kind = text.split(':').next().unwrap_or_default();
+    match kind {
+        "host" if text == kind => Ok(true),
+        "auto" | "keep-id" | "nomap" | "private" | "container" | "ns" => Err(format!(
+            "the mode {kind} is not supported, wants host; to be another user inside, add -u USER; a user namespace is \
+             what rcr-runtime makes of a bundle with linux.uidMappings"
+        )),
+        _ => Err("wants host, which is what containers have anyway".to_owned()),
     }
 }
 
@@ -92,6 +103,15 @@ fn cgroupns(text: &str) -> Result<bool, String> {
         "private" => Ok(false),
         _ => Err("wants private or host".to_owned()),
     }
+}
+
+/// Below the mount point of each hierarchy, wherever rcr itself is: as docker takes a relative path from the host's init.
+fn cgroup_parent(text: &str) -> Result<String, String> {
+    let path = Path::new(text);
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err("wants the path of a cgroup without \"..\", for instance /batch".to_owned());
+    }
+    Ok(Path::new("/").join(path).display().to_string())
 }
 
 fn gpus(_: &str) -> Result<String, String> {
@@ -113,9 +133,10 @@ impl IsolationFlags {
     pub(crate) fn isolation(self) -> Result<Isolation, Error> {
         let mut isolation = Isolation {
             pid: self.pid.unwrap_or_default(),
-            ipc_host: self.ipc.unwrap_or_default(),
+            ipc: self.ipc.unwrap_or_default(),
             uts_host: self.uts.unwrap_or_default(),
             cgroup_host: self.cgroupns.unwrap_or_default(),
+            cgroup_parent: self.cgroup_parent,
             shm_size: self.shm_size.filter(|bytes| *bytes > 0),
             devices: self.device,
             device_rules: self.device_cgroup_rule,

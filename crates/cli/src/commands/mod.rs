@@ -2,16 +2,19 @@
 
 pub(crate) mod attach;
 pub(crate) mod bundle;
+pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod complete;
 pub(crate) mod completion;
 pub(crate) mod container_flags;
 pub(crate) mod cp;
 pub(crate) mod create;
+mod df;
 pub(crate) mod diff;
 pub(crate) mod ended;
 pub(crate) mod exec;
 pub(crate) mod export;
+mod health_flags;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
@@ -24,6 +27,7 @@ pub(crate) mod network;
 pub(crate) mod network_flags;
 mod output;
 pub(crate) mod port;
+pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod rm;
@@ -59,6 +63,7 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
             engine::hold_terminal();
             Ok(())
         }
+        Command::ContainerCheck(check) => return check.execute(engine),
         Command::Start(start) => return start.execute(engine),
         Command::Attach(attach) => return attach.execute(engine),
         Command::Create(create) => create.execute(engine),
@@ -83,6 +88,7 @@ pub(crate) fn execute(command: Command, engine: &Engine) -> Result<u8, Error> {
         Command::Top(top) => top.execute(engine),
         Command::Stats(stats) => stats.execute(engine),
         Command::System(system) => system.execute(engine),
+        Command::Prune(prune) => prune.execute(engine),
         Command::Cp(cp) => cp.execute(engine),
         Command::Diff(diff) => diff.execute(engine),
         Command::Export(export) => export.execute(engine),
@@ -137,7 +143,7 @@ fn on_terminal() -> bool {
 }
 
 /// Seconds since 1970.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -142,6 +142,9 @@ pub(crate) struct Rm {
 /// Remove networks that no container is on
 #[derive(Debug, clap::Args)]
 pub(crate) struct Prune {
+    /// Remove those that fit only: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]
+    #[arg(long, value_name = "FILTER", value_parser = filter::parse_prune)]
+    filter: Vec<Filter>,
     /// Do not ask (nothing asks here; docker's users type it)
     #[arg(short, long)]
     force: bool,
@@ -182,12 +185,18 @@ impl Command {
             Command::Disconnect(Disconnect { force, network, container }) => {
                 Ok(engine::disconnect_network(engine, &container, &network, force)?)
             }
-            Command::Prune(_) => {
-                let removed = engine::prune_networks(engine)?;
+            Command::Prune(Prune { filter, .. }) => {
+                let removed = prune(engine, &filter)?;
                 say(&removed.iter().map(|name| format!("{name}\n")).collect::<String>())
             }
         }
     }
+}
+
+/// Removes the networks without containers that fit, and tells their names.
+pub(super) fn prune(engine: &Engine, filters: &[Filter]) -> Result<Vec<String>, Error> {
+    let fits = |network: &Network| filter::prunable(filters, Some(network.created), &labels(network));
+    Ok(engine::prune_networks(engine, fits)?)
 }
 
 impl Create {

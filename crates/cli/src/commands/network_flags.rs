@@ -10,8 +10,8 @@ use crate::value::mac;
 /// All of them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NetworkFlags {
-    /// Network: bridge (the default), none, host, container:NAME, or NAME[:ip=ADDRESS,alias=NAME,mac=ADDRESS] of a network;
-    /// several may be joined
+    /// Network: bridge (the default), none, host, container:NAME, or NAME[:ip=ADDRESS,alias=NAME,mac=ADDRESS] of a network,
+    /// or cni:NAME of CNI plugins in /etc/cni/net.d; several may be joined
     #[arg(long, alias = "net", value_name = "NETWORK")]
     network: Vec<NetworkMode>,
     /// Be found by this name too on the network that users made
@@ -88,7 +88,7 @@ impl NetworkFlags {
             ("--network-alias", !self.network_alias.is_empty()),
         ];
         if let Some((flag, _)) = wishes.into_iter().find(|(_, given)| *given) {
-            let NetworkMode::Joined(joins) = &mut mode else {
+            let (NetworkMode::Joined(joins) | NetworkMode::Cni(joins)) = &mut mode else {
                 return Err(usage(format!("{flag} wants a network, and --network {mode} is none")));
             };
             let [join] = joins.as_mut_slice() else {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use engine::{ContainerStatus, ContainerSummary, Engine};
+use engine::{ContainerStatus, ContainerSummary, Engine, HealthStatus};
 use serde_json::{Map, Value, json};
 
 use super::{ellipsis, label_list, now, on_terminal, say};
@@ -22,7 +22,7 @@ pub(crate) struct Ps {
     #[arg(short, long)]
     all: bool,
     /// Show those that fit: id=, name=, status=, exited=CODE, ancestor=IMAGE, label=KEY[=VALUE], network=, volume=,
-    /// publish=PORT[-PORT][/PROTOCOL], health=, before=CONTAINER, since=CONTAINER
+    /// publish=PORT[-PORT][/PROTOCOL], expose=PORT[-PORT][/PROTOCOL], health=, is-task=BOOL, before=CONTAINER, since=CONTAINER
     #[arg(short, long, value_name = "FILTER", value_parser = parse_filter)]
     filter: Vec<Filter>,
     /// table, json, or a Go template such as '{{.ID}} {{.Names}}'
@@ -66,12 +66,12 @@ const FIELDS: &[(&str, &str)] = &[
 
 const STATES: [&str; 5] = ["created", "running", "paused", "restarting", "exited"];
 
-const KEYS: [&str; 12] = [
-    "id", "name", "status", "exited", "ancestor", "label", "network", "volume", "publish", "health",
-    "before", "since",
+const KEYS: [&str; 14] = [
+    "id", "name", "status", "exited", "ancestor", "label", "network", "volume", "publish", "expose",
+    "health", "is-task", "before", "since",
 ];
 
-/// There are no health checks, so each container has the last.
+/// `none` is what containers without a health check have.
 const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 
 /// Reads `80`, `80/udp` and `8000-8080/tcp`: first and last port, and the protocol.
@@ -80,14 +80,20 @@ fn ports(text: &str) -> Result<(u16, u16, String), String> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     match (first.parse(), last.parse()) {
         (Ok(first), Ok(last)) if first <= last => Ok((first, last, protocol.to_owned())),
-        _ => Err("publish wants a port of the container or a range, for instance 80/tcp".to_owned()),
+        _ => Err("wants a port of the container or a range, for instance 80/tcp".to_owned()),
     }
 }
 
 fn parse_filter(text: &str) -> Result<Filter, String> {
     let filter = filter::parse(text, &KEYS)?;
     match filter.key.as_str() {
-        "publish" => ports(&filter.value).map(|_| filter),
+        "publish" | "expose" => match ports(&filter.value) {
+            Ok(_) => Ok(filter),
+            Err(wants) => Err(format!("{} {wants}", filter.key)),
+        },
+        "is-task" if !matches!(filter.value.as_str(), "true" | "false" | "1" | "0") => {
+            Err("is-task wants true or false".to_owned())
+        }
         "health" if !HEALTH.contains(&filter.value.as_str()) => {
             Err(format!("health wants one of {}", HEALTH.join(" ")))
         }
@@ -107,11 +113,7 @@ impl Ps {
         let mut containers = engine::ps(engine, true)?;
         let bounds = Bounds::find(&self.filter, &containers)?;
         containers.retain(|container| {
-            let shown = self.all
-                || last.is_some()
-                || by_state
-                || container.status.is_up()
-                || matches!(container.status, ContainerStatus::Restarting(_));
+            let shown = self.all || last.is_some() || by_state || is_active(container.status);
             shown && filter::pass(&self.filter, |key, value| holds(container, key, value, &bounds))
         });
         containers.truncate(last.unwrap_or(usize::MAX));
@@ -136,6 +138,11 @@ impl Ps {
     }
 }
 
+/// Whether there is a process of it, or will be by itself.
+pub(super) fn is_active(status: ContainerStatus) -> bool {
+    status.is_up() || matches!(status, ContainerStatus::Restarting(_))
+}
+
 /// `12.3kB (virtual 42.7MB)`.
 fn size(size: &engine::ContainerSize) -> String {
     format!("{} (virtual {})", human::size(size.written), human::size(size.written + size.image))
@@ -150,7 +157,11 @@ fn status(container: &ContainerSummary, now: i64) -> String {
     let up = || human::since(container.started.unwrap_or(now), now);
     match container.status {
         ContainerStatus::Created => "Created".to_owned(),
-        ContainerStatus::Running => format!("Up {}", up()),
+        ContainerStatus::Running => match container.health {
+            None => format!("Up {}", up()),
+            Some(HealthStatus::Starting) => format!("Up {} (health: starting)", up()),
+            Some(health) => format!("Up {} ({})", up(), health.word()),
+        },
         ContainerStatus::Paused => format!("Up {} (Paused)", up()),
         ContainerStatus::Restarting(code) => {
             format!("Restarting ({code}) {}", human::ago(container.finished, now))
@@ -207,14 +218,23 @@ fn holds(container: &ContainerSummary, key: &str, value: &str, bounds: &Bounds) 
             };
             container.ports.iter().any(fits)
         }),
-        "health" => value == "none",
+        "expose" => ports(value).is_ok_and(|(first, last, protocol)| {
+            let fits = |exposed: &engine::Exposed| {
+                let (low, high) = exposed.ports;
+                low <= last && first <= high && exposed.protocol.to_string() == protocol
+            };
+            container.exposed.iter().any(fits)
+        }),
+        "health" => container.health.map_or("none", HealthStatus::word) == value,
+        // Tasks are a swarm's.
+        "is-task" => matches!(value, "false" | "0"),
         "before" => bounds.before.is_some_and(|bound| container.created < bound),
         "since" => bounds.since.is_some_and(|bound| container.created > bound),
         _ => false,
     }
 }
 
-fn fields(container: &ContainerSummary, now: i64, full: bool) -> Map<String, Value> {
+pub(super) fn fields(container: &ContainerSummary, now: i64, full: bool) -> Map<String, Value> {
     // docker's way: quotes around what has a space in it.
     let word = |w: &String| if w.contains(' ') { format!("'{w}'") } else { w.clone() };
     let command = container.command.iter().map(word).collect::<Vec<_>>().join(" ");
@@ -261,9 +281,11 @@ mod tests {
             started: Some(1010),
             finished: matches!(status, ContainerStatus::Exited(_)).then_some(1100),
             status,
+            health: None,
             pid: None,
             network: engine::NetworkMode::None,
             ports: Vec::new(),
+            exposed: vec!["80-90".parse().unwrap(), "53/udp".parse().unwrap()],
             mounts: vec!["/srv/some/long/path".to_owned(), "cache".to_owned()],
             volumes: 1,
             labels: vec![("a".into(), "1".into())],
@@ -290,6 +312,21 @@ cccccccccccc   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes a
 dddddddddddd   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes ago   Up 3 minutes (Paused)                     ice
 eeeeeeeeeeee   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes ago   Created                                   new
 "
+        );
+    }
+
+    #[test]
+    fn health_stands_behind_the_status_of_what_runs() {
+        let text = |status, health| {
+            super::status(&ContainerSummary { health: Some(health), ..container('a', "web", status) }, 1190)
+        };
+        assert_eq!(text(ContainerStatus::Running, HealthStatus::Starting), "Up 3 minutes (health: starting)");
+        assert_eq!(text(ContainerStatus::Running, HealthStatus::Healthy), "Up 3 minutes (healthy)");
+        assert_eq!(text(ContainerStatus::Running, HealthStatus::Unhealthy), "Up 3 minutes (unhealthy)");
+        assert_eq!(text(ContainerStatus::Paused, HealthStatus::Healthy), "Up 3 minutes (Paused)");
+        assert_eq!(
+            text(ContainerStatus::Exited(0), HealthStatus::Unhealthy),
+            "Exited (0) About a minute ago"
         );
     }
 
@@ -333,11 +370,26 @@ eeeeeeeeeeee   python:3.8.5-alpine   \"python3 -c 'print(\\\"…\"   3 minutes a
             (&["health=none"], "web job"),
             (&["health=healthy"], ""),
             (&["publish=80"], ""),
+            (&["expose=80"], "web job"),
+            (&["expose=85-100/tcp"], "web job"),
+            (&["expose=53"], ""),
+            (&["expose=53/udp"], "web job"),
+            (&["is-task=true"], ""),
+            (&["is-task=0"], "web job"),
             (&["since=web"], ""),
         ] {
             assert_eq!(shown(filters), names, "{filters:?}");
         }
-        for bad in ["status=up", "exited=x", "health=fine", "publish=x", "publish=9-1", "name"] {
+        for bad in [
+            "status=up",
+            "exited=x",
+            "health=fine",
+            "publish=x",
+            "publish=9-1",
+            "expose=x",
+            "is-task=x",
+            "name",
+        ] {
             assert!(parse_filter(bad).is_err(), "{bad}");
         }
     }

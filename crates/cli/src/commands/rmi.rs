@@ -33,7 +33,7 @@ impl Rmi {
     }
 }
 
-pub(super) fn told(removed: &[RemovedImage]) -> String {
+fn told(removed: &[RemovedImage]) -> String {
     let line = |removed: &RemovedImage| match removed {
         RemovedImage::Untagged(name) => format!("Untagged: {}\n", name.familiar()),
         RemovedImage::Deleted(id) => format!("Deleted: {id}\n"),

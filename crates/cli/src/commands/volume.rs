@@ -3,11 +3,12 @@
 use engine::{Engine, VolumeSummary};
 use serde_json::{Map, Value, json};
 
+use super::prune::{deleted, reclaimed};
 use super::{agreed, inspect, label_list, on_terminal, say};
 use crate::error::Error;
 use crate::filter::{self, Filter};
+use crate::print::calendar;
 use crate::print::format::{Format, Listing};
-use crate::print::{calendar, human};
 use crate::value::label;
 
 /// Make, list and remove volumes
@@ -130,8 +131,7 @@ impl Command {
             }
             Self::Ls(ls) => ls.execute(engine),
             Self::Inspect(show) => {
-                let find = |name: &str| engine::inspect_volume(engine, name).map(|volume| shown(&volume));
-                inspect::show(&show.volumes, &show.format, find)
+                inspect::show(&show.volumes, &show.format, |volume| describe(engine, volume))
             }
             Self::Rm(rm) => rm.execute(engine),
             Self::Prune(prune) => prune.execute(engine),
@@ -162,7 +162,7 @@ fn holds(volume: &VolumeSummary, key: &str, value: &str) -> bool {
     }
 }
 
-fn fields(volume: &VolumeSummary) -> Map<String, Value> {
+pub(super) fn fields(volume: &VolumeSummary) -> Map<String, Value> {
     let fields = json!({
         "Driver": "local",
         "Name": volume.name,
@@ -177,6 +177,11 @@ fn fields(volume: &VolumeSummary) -> Map<String, Value> {
         Value::Object(map) => map,
         _ => Map::new(),
     }
+}
+
+/// A volume by name, in docker's shape.
+pub(super) fn describe(engine: &Engine, volume: &str) -> Result<Value, engine::Error> {
+    engine::inspect_volume(engine, volume).map(|volume| shown(&volume))
 }
 
 /// In docker's shape.
@@ -208,6 +213,19 @@ impl Rm {
     }
 }
 
+/// Removes the volumes without a container that fit, those with a name only if it is to be `all`; tells their names and
+/// how many bytes that gave back.
+pub(super) fn remove_unused(
+    engine: &Engine,
+    all: bool,
+    filters: &[Filter],
+) -> Result<(Vec<String>, u64), Error> {
+    let fits = |volume: &VolumeSummary| {
+        (all || volume.is_anonymous()) && filter::prunable(filters, Some(volume.created), &volume.labels)
+    };
+    Ok(engine::prune_volumes(engine, fits)?)
+}
+
 impl Prune {
     fn execute(self, engine: &Engine) -> Result<(), Error> {
         let all = self.all
@@ -216,19 +234,7 @@ impl Prune {
         if !self.force && !agreed(&format!("This removes {which} that no container uses."))? {
             return Ok(());
         }
-        let fits = |volume: &VolumeSummary| {
-            (all || volume.is_anonymous())
-                && self.filter.iter().all(|filter| match filter.key.as_str() {
-                    "label" => filter::has_label(&volume.labels, &filter.value),
-                    "label!" => !filter::has_label(&volume.labels, &filter.value),
-                    _ => true,
-                })
-        };
-        let (names, bytes) = engine::prune_volumes(engine, fits)?;
-        let mut text = String::new();
-        if !names.is_empty() {
-            text = format!("Deleted Volumes:\n{}\n\n", names.join("\n"));
-        }
-        say(&format!("{text}Total reclaimed space: {}\n", human::size(bytes)))
+        let (names, bytes) = remove_unused(engine, all, &self.filter)?;
+        say(&format!("{}{}", deleted("Volumes", &names), reclaimed(bytes)))
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn parse(text: &str, now: i64) -> Result<i64, String> {
         let digits = fraction.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
         return Ok(seconds * SECOND + nanos(digits).ok_or_else(wanted)?);
     }
-    ago(text).map(|ago| now - ago).ok_or_else(wanted)
+    engine::duration(text).map(|ago| now - ago).ok_or_else(wanted)
 }
 
 /// `1597432869` or `1597432869.5`.
@@ -41,31 +41,6 @@ fn seconds(text: &str) -> Option<i64> {
 /// Digits behind the point.
 fn nanos(digits: &str) -> Option<i64> {
     format!("{digits:0<9}").get(..9)?.parse().ok()
-}
-
-/// Go's durations in whole numbers: `1h30m`, `500ms`.
-fn ago(text: &str) -> Option<i64> {
-    let (mut rest, mut total) = (text, 0i64);
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: i64 = rest[..digits].parse().ok()?;
-        let unit = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
-        let nanos = match &rest[digits..unit] {
-            "h" => 3600 * SECOND,
-            "m" => 60 * SECOND,
-            "s" => SECOND,
-            "ms" => 1_000_000,
-            "us" | "µs" => 1_000,
-            "ns" => 1,
-            _ => return None,
-        };
-        total = total.checked_add(number.checked_mul(nanos)?)?;
-        rest = &rest[unit..];
-    }
-    Some(total)
 }
 
 #[cfg(test)]
