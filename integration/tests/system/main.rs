@@ -21,6 +21,7 @@ mod foreground;
 mod hostile_images;
 mod joining;
 mod killed;
+mod killed_on_a_network;
 mod lifecycle;
 mod limits;
 mod logs;
@@ -33,6 +34,7 @@ mod net_devices;
 mod network;
 mod process_fields;
 mod processes;
+mod published;
 mod reach;
 mod resources;
 mod restart;
@@ -58,6 +60,7 @@ fn main() {
         names::CASES,
         joining::CASES,
         reach::CASES,
+        published::CASES,
         walk::CASES,
         exec::CASES,
         watch::CASES,
@@ -65,6 +68,7 @@ fn main() {
         containers::CASES,
         detached::CASES,
         killed::CASES,
+        killed_on_a_network::CASES,
         logs::CASES,
         restart::CASES,
         bad_input::CASES,
