@@ -9,6 +9,7 @@ pub mod disk;
 pub mod host;
 pub mod image;
 pub mod leaks;
+pub mod moments;
 pub mod registry;
 pub mod running;
 pub mod stage;

@@ -19,8 +19,10 @@ use crate::{Engine, Error, monitor};
 pub struct AttachOptions {
     /// What is typed reaches the container.
     pub stdin: bool,
-    /// Output is shown.
-    pub output: bool,
+    /// Its standard output is shown, or what it writes to its terminal.
+    pub stdout: bool,
+    /// Its standard error is shown.
+    pub stderr: bool,
     /// Signals are passed on.
     pub sig_proxy: bool,
     /// The keys that let go of a terminal, as bytes.
@@ -121,7 +123,7 @@ pub(crate) fn serve(
                 Err(Errno::EINTR) => {}
                 Ok(0) | Err(_) => return Ok(Attended::Dropped),
                 Ok(2) if buffer[0] == 3 => return Ok(Attended::Ended(buffer[1])),
-                Ok(length) if options.output => show(&buffer[..length])?,
+                Ok(length) if wanted(options, buffer[0]) => show(&buffer[..length])?,
                 Ok(_) => {}
             }
         }
@@ -142,6 +144,11 @@ pub(crate) fn serve(
             }
         }
     }
+}
+
+/// Whether output of this kind is shown.
+fn wanted(options: &AttachOptions, kind: u8) -> bool {
+    if kind == 2 { options.stderr } else { options.stdout }
 }
 
 fn show(message: &[u8]) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -16,6 +16,7 @@ use store::{Image, Sink, Store, Tree};
 use crate::content::{find, is_scaffold, scaffold, upper};
 use crate::leftover::enter;
 use crate::list::life;
+use crate::lock::{Kind, Lock};
 use crate::record::Record;
 use crate::{ContainerStatus, Engine, Error, change, time};
 
@@ -36,6 +37,8 @@ pub struct CommitOptions {
     pub pause: bool,
 }
 
+/// How long another commit may have the container frozen.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Media type of a layer that is not compressed.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -53,29 +56,49 @@ pub fn commit(engine: &Engine, options: &CommitOptions) -> Result<Digest, Error>
         change::apply(&mut config["config"], line).map_err(Error::Invalid)?;
     }
     let store = Store::open(&engine.root)?;
-    let frozen = options.pause && freeze(engine, &record)?;
+    let frozen = if options.pause { freeze(engine, &record)? } else { None };
     let packed = pack(engine, &record);
-    if frozen {
-        thaw(engine, &record)?;
+    if let Some(lock) = frozen {
+        recover(engine, &record.id, lock)?;
     }
     let (mut layer, diff_id, size) = packed?;
     finish_config(&mut config, &record, options, &diff_id)?;
     publish(&store, &image, &config, (&mut layer, diff_id, size), options.name.as_ref())
 }
 
-fn freeze(engine: &Engine, record: &Record) -> Result<bool, Error> {
-    if life(engine, &record.id)?.status != ContainerStatus::Running {
-        return Ok(false);
-    }
+/// `None`: it does not run, or is frozen already. If this process is killed the next command thaws it.
+fn freeze(engine: &Engine, record: &Record) -> Result<Option<Lock>, Error> {
     let what = format!("pause container {}", record.name);
-    let paused = runtime::lifecycle::pause(&engine.states(), &record.id);
-    paused.map(|()| true).map_err(|source| Error::Runtime { what, source })
+    // Another commit of it is under way.
+    let until = Instant::now() + PATIENCE;
+    let lock = loop {
+        match Lock::try_take(engine, &Kind::Frozen.of(&record.id))? {
+            Some(lock) => break lock,
+            None if Instant::now() > until => return Err(Error::Busy(record.name.clone())),
+            None => sleep(Duration::from_millis(20)),
+        }
+    };
+    if life(engine, &record.id)?.status != ContainerStatus::Running {
+        lock.finish()?;
+        return Ok(None);
+    }
+    match runtime::lifecycle::pause(&engine.states(), &record.id) {
+        Ok(()) => Ok(Some(lock)),
+        Err(source) => {
+            lock.finish()?;
+            Err(Error::Runtime { what, source })
+        }
+    }
 }
 
-fn thaw(engine: &Engine, record: &Record) -> Result<(), Error> {
-    let what = format!("unpause container {}", record.name);
-    let resumed = runtime::lifecycle::resume(&engine.states(), &record.id);
-    resumed.map_err(|source| Error::Runtime { what, source })
+/// Thaws a container that a commit had frozen, which may have been killed since.
+pub(crate) fn recover(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
+    if life(engine, id)?.status == ContainerStatus::Paused {
+        let what = format!("unpause container {}", crate::name::short(id));
+        let resumed = runtime::lifecycle::resume(&engine.states(), id);
+        resumed.map_err(|source| Error::Runtime { what, source })?;
+    }
+    lock.finish()
 }
 
 /// What the container changed, as a tar in a file without a name: whatever kills rcr, nothing is left of it.

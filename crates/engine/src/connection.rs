@@ -13,6 +13,7 @@ use sys::rtnetlink::Netlink;
 
 use crate::joined;
 use crate::options::RunOptions;
+use crate::record::Record;
 use crate::{Engine, Error, host, list, name, name_server, plugins};
 
 pub(crate) use crate::joined::{Joined, read};
@@ -139,15 +140,23 @@ impl Connection {
     }
 
     /// Holds the ports of a running container again, after the death of who held them. Where somebody else was quicker the
-    /// container keeps what rules pass on to it.
-    pub(crate) fn take_over(engine: &Engine, id: &str) -> Connection {
-        let joined = read(&engine.container(id)).unwrap_or_default();
+    /// container keeps what rules pass on to it, and the user is told.
+    pub(crate) fn take_over(engine: &Engine, record: &Record) -> Connection {
+        let joined = read(&engine.container(&record.id)).unwrap_or_default();
         let again = |port: &Published| {
             let host_ports = Some((port.host_port, port.host_port));
             let container_ports = (port.container_port, port.container_port);
             let request =
                 PortRequest { host_ip: port.host_ip, host_ports, container_ports, protocol: port.protocol };
-            network::hold(&[request]).unwrap_or_default()
+            network::hold(&[request]).unwrap_or_else(|error| {
+                tracing::warn!(
+                    "container {}: after the death of its monitor its port {port} cannot be held again: {}; the container \
+                     is still reached there, and who else listens is not, until it stops",
+                    record.name,
+                    crate::in_full(&Error::from(error)),
+                );
+                Vec::new()
+            })
         };
         let held = joined.ports.iter().flat_map(again).collect();
         Connection { joined, held, ..Connection::default() }
@@ -168,8 +177,9 @@ impl Connection {
             self.networks.push(network.clone());
             self.joined.attachments.push(joined::take(engine, netlink, &network, id, number, join)?);
         }
-        for network in &self.networks {
+        for (network, attachment) in self.networks.iter().zip(&mut self.joined.attachments) {
             name_server::ensure(engine, network)?;
+            name_server::stand_in(engine, network, attachment, options);
         }
         self.joined.servers.clone_from(&options.dns.servers);
         self.held = network::hold(ports).map_err(|e| port_in_use(engine, e))?;

@@ -8,14 +8,15 @@ use nix::libc;
 use store::{Image, Sink, Store};
 
 use crate::client::{self, AttachOptions, Attended};
-use crate::leftover::enter;
+use crate::leftover::{destroy, enter};
 use crate::list::life;
-use crate::lock::Lock;
+use crate::lock::{Kind, Lock};
 use crate::make::{make, unmake};
 use crate::options::RunOptions;
 use crate::record::{Exit, Record, is_stopped, write_made};
 use crate::{
-    ContainerStatus, Engine, Error, Event, RestartPolicy, fork, image, monitor, name, run, start as starting,
+    ContainerStatus, Engine, Error, Event, RestartPolicy, fork, image, joined, monitor, name, run,
+    start as starting,
 };
 
 /// How long another command may take with a container that this one waits for.
@@ -88,14 +89,45 @@ pub fn start(engine: &Engine, container: &str) -> Result<(), Error> {
     begin(engine, container, &mut |_| Ok(())).map(drop)
 }
 
-/// Stops a container if it runs, as [`crate::stop`], and starts it.
+/// Stops a container if it runs, as [`crate::stop`], and starts it. One made with `--rm` survives that.
 ///
 /// # Errors
 /// As [`crate::stop`] and [`start`].
 pub fn restart(engine: &Engine, container: &str, timeout: Option<Option<Duration>>) -> Result<(), Error> {
     run::seal()?;
-    crate::stop(engine, container, timeout)?;
-    start(engine, container)
+    enter(engine)?;
+    let id = name::resolve(engine, container)?;
+    let until = Instant::now() + PATIENCE;
+    let lock = loop {
+        match Lock::try_take_with_children(engine, &Kind::Restart.of(&id))? {
+            Some(lock) => break lock,
+            None if Instant::now() > until => return Err(Error::Busy(container.to_owned())),
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let restarted = crate::stop(engine, container, timeout).and_then(|()| start(engine, container));
+    recover(engine, &id, lock)?;
+    restarted
+}
+
+/// Whether somebody stops a container in order to start it again.
+pub(crate) fn is_restarting(engine: &Engine, id: &str) -> bool {
+    Lock::is_held(engine, &Kind::Restart.of(id))
+}
+
+/// Ends a restart, or that of a command that was killed: a container made with `--rm` that has ended and was not started
+/// again goes now.
+pub(crate) fn recover(engine: &Engine, id: &str, restart: Lock) -> Result<(), Error> {
+    let dir = engine.container(id);
+    let own = Record::read(&dir)?.filter(|record| record.options.rm);
+    if let Some(record) = own
+        && matches!(life(engine, id)?.status, ContainerStatus::Exited(_))
+        // Else somebody starts it.
+        && let Some(lock) = Lock::try_take(engine, id)?
+    {
+        destroy(engine, id, Some(&record), true, &Store::open(&engine.root)?, lock)?;
+    }
+    restart.finish()
 }
 
 /// Starts a container and attaches to it before it can say anything. One that runs already is only attached to.
@@ -212,16 +244,22 @@ fn serve(
 pub fn rename(engine: &Engine, container: &str, name: &str) -> Result<(), Error> {
     enter(engine)?;
     let id = name::resolve(engine, container)?;
-    let dir = engine.container(&id);
+    let lock = joined::lock(engine, &id)?;
+    let renamed = rename_locked(engine, &id, container, name.strip_prefix('/').unwrap_or(name));
+    lock.finish()?;
+    renamed
+}
+
+fn rename_locked(engine: &Engine, id: &str, container: &str, name: &str) -> Result<(), Error> {
+    let dir = engine.container(id);
     let mut record = Record::read(&dir)?.ok_or_else(|| Error::NoSuchContainer(container.to_owned()))?;
-    let name = name.strip_prefix('/').unwrap_or(name);
     if record.name == name {
         return Err(Error::Invalid(format!("container {container} has the name {name:?} already")));
     }
-    let old = std::mem::replace(&mut record.name, name::claim(engine, Some(name), &id)?);
-    // Killed here, it has two names, and the one that its record does not have goes with the container.
+    let old = std::mem::replace(&mut record.name, name::claim(engine, Some(name), id)?);
+    // Killed here, it has two names; the next command gives the one back that its record does not have.
     record.write(&dir)?;
-    name::release(engine, &old, &id)
+    name::release(engine, &old, id)
 }
 
 /// Names of the containers that do not run and have one of these restart policies (any, if there are none); those that the user

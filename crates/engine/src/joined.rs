@@ -1,4 +1,4 @@
-//! What a container has of its networks now: `network.json` in its directory, and who may change it.
+//! What a container has of its networks now: `network.json` in its directory, and who may change it and the record.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,14 +9,12 @@ use network::{Attachment, Join, Network, Networks, Plugged, Published, Table};
 use serde::{Deserialize, Serialize};
 use sys::rtnetlink::Netlink;
 
-use crate::lock::Lock;
+use crate::lock::{Kind, Lock};
 use crate::{Engine, Error, in_full, list, name, place, plugins, record};
 
 /// Name of the file that holds a [`Joined`].
 const FILE: &str = "network.json";
-/// What a lock on a container's networks is called after the container's ID, among the locks of containers.
-const LOCK: &str = ".net";
-/// How long another process may be at a container's networks.
+/// How long another process may be at a container's networks or name.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a container has of its networks while it runs.
@@ -24,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Joined {
     /// One for each network, in the order of the flags.
     pub(crate) attachments: Vec<Attachment>,
-    /// One that is just being made or removed: nothing of it stays if whoever is at it gets killed.
+    /// One that is just being made or removed: nothing of it stays if whoever is at it gets killed, in the record neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) passing: Option<Attachment>,
     /// Ports of the host that are passed on to it.
@@ -64,42 +62,22 @@ pub(crate) fn read(dir: &Path) -> Option<Joined> {
     serde_json::from_slice(&std::fs::read(dir.join(FILE)).ok()?).ok()
 }
 
-/// The right to change what container `id` has of its networks. If its holder is killed, the next command takes back what
-/// was under way ([`recover`]).
+/// The right to change what container `id` has of its networks, and what its record says. If its holder is killed, the next
+/// command finishes or takes back what was under way (`joining::recover`).
 pub(crate) fn lock(engine: &Engine, id: &str) -> Result<Lock, Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(lock) = Lock::try_take(engine, &format!("{id}{LOCK}"))? {
+        if let Some(lock) = Lock::try_take(engine, &Kind::Record.of(id))? {
             return Ok(lock);
         }
         if Instant::now() > deadline {
             let id = name::short(id);
             return Err(Error::Invalid(format!(
-                "another command is at the networks of container {id}; try again"
+                "another command is at the networks or the name of container {id}; try again"
             )));
         }
         sleep(Duration::from_millis(2));
     }
-}
-
-/// The container whose networks a file among the locks is about.
-pub(crate) fn locked(file: &str) -> Option<&str> {
-    file.strip_suffix(LOCK).filter(|id| name::is_id(id))
-}
-
-/// Takes back what a killed `network connect` or `disconnect` was at. The lock is the one that it left.
-pub(crate) fn recover(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
-    let dir = engine.container(id);
-    // Without it the container does not run, or is being started by somebody who takes addresses just now.
-    let Some(mut joined) = read(&dir) else { return lock.finish() };
-    if let Some(passing) = joined.passing.take() {
-        let netlink = Netlink::open().map_err(Error::io("open a netlink socket"))?;
-        let there = list::life(engine, id).ok().and_then(|life| life.pid).and_then(namespace);
-        network::disconnect(&netlink, &passing, there.as_ref().map(std::os::fd::AsFd::as_fd))?;
-        joined.write(&dir)?;
-    }
-    give_back_but(engine, id, &joined.attachments)?;
-    lock.finish()
 }
 
 /// The network namespace of a process, if it lives.

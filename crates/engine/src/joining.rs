@@ -13,7 +13,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use network::{Attachment, Hostname, Join, Mode, Network, Table, Wishes};
+use network::{Attachment, Hostname, Join, Mode, Table, Wishes};
 use sys::rtnetlink::Netlink;
 
 use crate::connection::{self, open_netlink};
@@ -36,8 +36,8 @@ const LONGEST: u64 = 1 << 20;
 pub fn connect_network(engine: &Engine, container: &str, join: &Join) -> Result<(), Error> {
     enter(engine)?;
     let id = name::resolve(engine, container)?;
-    let lock = joined::lock(engine, &id)?;
-    let connected = connect(engine, &id, join);
+    let (lock, there) = settled(engine, &id)?;
+    let connected = connect(engine, &id, join, there.as_ref());
     lock.finish()?;
     connected
 }
@@ -52,99 +52,145 @@ pub fn disconnect_network(engine: &Engine, container: &str, network: &str, force
         Err(Error::NoSuchContainer(_)) if force => return Ok(()),
         other => other?,
     };
-    let lock = joined::lock(engine, &id)?;
-    let disconnected = disconnect(engine, &id, network, force);
+    let (lock, there) = settled(engine, &id)?;
+    let disconnected = disconnect(engine, &id, network, force, there.as_ref());
     lock.finish()?;
     disconnected
 }
 
-fn connect(engine: &Engine, id: &str, join: &Join) -> Result<(), Error> {
+/// Finishes or takes back what a killed `network connect`, `network disconnect` or `rename` was at. The lock is the one
+/// that it left.
+pub(crate) fn recover(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
+    let dir = engine.container(id);
+    if let Some(record) = Record::read(&dir)? {
+        name::release_but(engine, &record.name, id)?;
+        // Without it the container does not run, or is being started by somebody who takes addresses just now.
+        if let Some(mut now) = joined::read(&dir) {
+            let netlink = open_netlink()?;
+            let there = life(engine, id)?.pid.and_then(joined::namespace);
+            if now.passing.is_some() {
+                // Whether ports led to it is not known.
+                take_off(engine, &netlink, record, &mut now, true, there.as_ref())?;
+            }
+            joined::give_back_but(engine, id, &now.attachments)?;
+        }
+    }
+    lock.finish()
+}
+
+fn connect(engine: &Engine, id: &str, join: &Join, there: Option<&File>) -> Result<(), Error> {
     let dir = engine.container(id);
     let mut record = read_record(id, &dir)?;
     let netlink = open_netlink()?;
     let network = connection::find(engine, &netlink, &join.network)?;
     let mut joins = joins(&record)?;
-    let there = namespace(engine, id)?;
     let mut now = joined::read(&dir).unwrap_or_default();
     let on_it = match there {
         Some(_) => now.attachments.iter().any(|attachment| attachment.network_id == network.id),
-        None => joins.iter().any(|other| is(&network, other)),
+        None => joins.iter().any(|other| is(&network.name, &network.id, other)),
     };
     if on_it {
         let (container, network) = (&record.name, &network.name);
         return Err(Error::Invalid(format!("container {container} is on network {network} already")));
     }
-    if let Some(there) = &there {
-        let number = (0..).find(|number| {
-            let name = format!("eth{number}");
-            !now.attachments.iter().any(|attachment| attachment.link == name)
-        });
-        let taken = joined::take(engine, &netlink, &network, id, number.unwrap_or(0), join);
-        let plugged = taken.and_then(|attachment| {
-            now.passing = Some(attachment.clone());
-            now.write(&dir)?;
-            name_server::ensure(engine, &network)?;
-            // Whether it leads out is seen there: only if nothing else does.
-            let wishes = Wishes { default_route: true, hairpin: !now.ports.is_empty() };
-            network::connect(&netlink, &network, &attachment, there.as_fd(), wishes)?;
-            Ok(attachment)
-        });
-        let attachment = match plugged {
-            Ok(attachment) => attachment,
-            Err(error) => {
-                // The first error is the one to tell.
-                let _ = take_back(engine, &netlink, id, &dir, &mut now, there);
-                return Err(error);
-            }
-        };
-        let before = now.attachments.clone();
-        now.passing = None;
-        now.attachments.push(attachment);
-        now.write(&dir)?;
-        if before.is_empty() {
-            publish(engine, id, &now)?;
-        }
-        write_files(&record, &dir, &before, &now.attachments)?;
-    }
-    joins.retain(|other| !is(&network, other));
-    joins.push(Join { network: network.name, ..join.clone() });
+    joins.retain(|other| !is(&network.name, &network.id, other));
+    joins.push(Join { network: network.name.clone(), ..join.clone() });
     record.options.network = Mode::Joined(joins);
-    record.write(&dir)
+    let Some(there) = there else { return record.write(&dir) };
+    let number = (0..).find(|number| {
+        let name = format!("eth{number}");
+        !now.attachments.iter().any(|attachment| attachment.link == name)
+    });
+    let taken = joined::take(engine, &netlink, &network, id, number.unwrap_or(0), join);
+    let is_first = now.attachments.is_empty();
+    let plugged = taken.and_then(|mut attachment| {
+        name_server::stand_in(engine, &network, &mut attachment, &record.options);
+        now.passing = Some(attachment.clone());
+        now.write(&dir)?;
+        name_server::ensure(engine, &network)?;
+        // Whether it leads out is seen there: only if nothing else does.
+        let wishes = Wishes { default_route: true, hairpin: !now.ports.is_empty() };
+        network::connect(&netlink, &network, &attachment, there.as_fd(), wishes)?;
+        let after = [now.attachments.as_slice(), &[attachment]].concat();
+        write_files(&record, &dir, &now.attachments, &after)?;
+        record.write(&dir)?;
+        let after = Joined { attachments: after, passing: None, ..now.clone() };
+        if is_first {
+            publish(engine, id, &after)?;
+        }
+        // From here on it is on it.
+        after.write(&dir)
+    });
+    if plugged.is_err() {
+        // The first error is the one to tell. Without one that is passing, only addresses may have been taken.
+        let _ = match now.passing {
+            Some(_) => take_off(engine, &netlink, record, &mut now, is_first, Some(there)),
+            None => joined::give_back_but(engine, id, &now.attachments),
+        };
+    }
+    plugged
 }
 
-fn disconnect(engine: &Engine, id: &str, wanted: &str, force: bool) -> Result<(), Error> {
+fn disconnect(
+    engine: &Engine,
+    id: &str,
+    wanted: &str,
+    force: bool,
+    there: Option<&File>,
+) -> Result<(), Error> {
     let dir = engine.container(id);
     let mut record = read_record(id, &dir)?;
-    let netlink = open_netlink()?;
     let network = engine.networks().find(wanted)?;
     let mut joins = joins(&record)?;
-    let there = namespace(engine, id)?;
     let mut now = joined::read(&dir).unwrap_or_default();
     let at = now.attachments.iter().position(|attachment| attachment.network_id == network.id);
-    let at = at.filter(|_| there.is_some());
-    if at.is_none() && !joins.iter().any(|other| is(&network, other)) {
+    if let (Some(at), Some(there)) = (at, there) {
+        now.passing = Some(now.attachments.remove(at));
+        now.write(&dir)?;
+        return take_off(engine, &open_netlink()?, record, &mut now, at == 0, Some(there));
+    }
+    if !joins.iter().any(|other| is(&network.name, &network.id, other)) {
         let (container, network) = (&record.name, &network.name);
         let error = Error::Invalid(format!("container {container} is not on network {network}"));
         return if force { Ok(()) } else { Err(error) };
     }
-    if let (Some(at), Some(there)) = (at, &there) {
-        let before = now.attachments.clone();
-        now.passing = Some(now.attachments.remove(at));
-        now.write(&dir)?;
-        if at == 0 && !now.ports.is_empty() {
-            let table = Table::open(&engine.networks().table()).map_err(network::Error::from)?;
-            table.unpublish(&|comment| comment == id).map_err(network::Error::from)?;
-            publish(engine, id, &now)?;
-        }
-        take_back(engine, &netlink, id, &dir, &mut now, there)?;
-        if let Some(first) = now.attachments.iter().find(|attachment| !attachment.gateways.is_empty()) {
-            network::lead_out(first, there.as_fd())?;
-        }
-        write_files(&record, &dir, &before, &now.attachments)?;
-    }
-    joins.retain(|other| !is(&network, other));
+    joins.retain(|other| !is(&network.name, &network.id, other));
     record.options.network = Mode::Joined(joins);
     record.write(&dir)
+}
+
+/// Removes what is passing: from the record, on the host and in the container, and last from what is noted, so that it can
+/// be done once more if this is killed. `was_first` is whether ports were passed on to it.
+fn take_off(
+    engine: &Engine,
+    netlink: &Netlink,
+    mut record: Record,
+    now: &mut Joined,
+    was_first: bool,
+    there: Option<&File>,
+) -> Result<(), Error> {
+    let (id, dir) = (record.id.clone(), engine.container(&record.id));
+    let Some(passing) = now.passing.clone() else { return Ok(()) };
+    if let Mode::Joined(joins) = &mut record.options.network {
+        joins.retain(|join| !is(&passing.network, &passing.network_id, join));
+        record.write(&dir)?;
+    }
+    if was_first && !now.ports.is_empty() {
+        let table = Table::open(&engine.networks().table()).map_err(network::Error::from)?;
+        table.unpublish(&|comment| comment == id).map_err(network::Error::from)?;
+        publish(engine, &id, now)?;
+    }
+    network::disconnect(netlink, &passing, there.map(AsFd::as_fd))?;
+    if let Some(there) = there
+        && let Some(first) = now.attachments.iter().find(|attachment| !attachment.gateways.is_empty())
+    {
+        network::lead_out(first, there.as_fd())?;
+    }
+    let before = [now.attachments.as_slice(), &[passing]].concat();
+    write_files(&record, &dir, &before, &now.attachments)?;
+    joined::give_back_but(engine, &id, &now.attachments)?;
+    now.passing = None;
+    now.write(&dir)
 }
 
 fn read_record(id: &str, dir: &Path) -> Result<Record, Error> {
@@ -162,44 +208,32 @@ fn joins(record: &Record) -> Result<Vec<Join>, Error> {
     }
 }
 
-fn is(network: &Network, join: &Join) -> bool {
-    join.network == network.name || (join.network.len() >= 12 && network.id.starts_with(&join.network))
+/// Whether a container asks for the network of this name and ID.
+fn is(network: &str, network_id: &str, join: &Join) -> bool {
+    join.network == network || (join.network.len() >= 12 && network_id.starts_with(&join.network))
 }
 
-/// The container's network namespace if it runs; not while it is starting or ending.
-fn namespace(engine: &Engine, id: &str) -> Result<Option<File>, Error> {
+/// The right to change the container's networks, and its network namespace if it runs; not while it is starting or ending,
+/// and who ends it wants that right too.
+fn settled(engine: &Engine, id: &str) -> Result<(Lock, Option<File>), Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
+        let lock = joined::lock(engine, id)?;
         let life = life(engine, id)?;
         let up = matches!(life.status, ContainerStatus::Running | ContainerStatus::Paused);
         if let Some(namespace) = life.pid.filter(|_| up).and_then(joined::namespace) {
-            return Ok(Some(namespace));
+            return Ok((lock, Some(namespace)));
         }
         if !up && !Lock::is_held(engine, id) {
-            return Ok(None);
+            return Ok((lock, None));
         }
+        lock.finish()?;
         if Instant::now() > deadline {
             let id = name::short(id);
             return Err(Error::Invalid(format!("container {id} is just starting or ending; try again")));
         }
         sleep(Duration::from_millis(5));
     }
-}
-
-/// Removes what is passing, on the host and from what is noted.
-fn take_back(
-    engine: &Engine,
-    netlink: &Netlink,
-    id: &str,
-    dir: &Path,
-    now: &mut Joined,
-    there: &File,
-) -> Result<(), Error> {
-    if let Some(passing) = &now.passing {
-        network::disconnect(netlink, passing, Some(there.as_fd()))?;
-    }
-    joined::give_back_but(engine, id, &now.attachments)?;
-    if now.passing.take().is_some() { now.write(dir) } else { Ok(()) }
 }
 
 /// Passes its ports on to its first network.

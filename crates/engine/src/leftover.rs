@@ -11,10 +11,11 @@ use runtime::ErrorKind;
 use runtime::cgroup::{Cgroup, CgroupPath, Hierarchies, Version};
 use store::Store;
 
-use crate::lock::Lock;
+use crate::lock::{Kind, Lock};
 use crate::record::{Exit, RECORD, Record, read_started, stays};
 use crate::{
-    Engine, Error, in_full, joined, monitor, name, name_server, place, plugins, shm, time, tree, volume,
+    Engine, Error, commit, detach, in_full, joined, joining, monitor, name, name_server, place, plugins, shm,
+    time, tree, volume,
 };
 
 /// Begins every command: makes the directories if this is the first, and buries what killed processes left. Costs one
@@ -33,29 +34,24 @@ pub(crate) fn enter(engine: &Engine) -> Result<(), Error> {
     for entry in entries {
         let entry = entry.map_err(Error::io(format!("list {locks:?}")))?;
         let id = entry.file_name().to_string_lossy().into_owned();
-        if let Some(container) = joined::locked(&id) {
-            if let Some(lock) = Lock::try_take(engine, &id)? {
-                // As below.
-                let _ = joined::recover(engine, container, lock);
-            }
-            continue;
-        }
-        if !name::is_id(&id) {
-            continue;
-        }
+        let (container, kind) = match Kind::read(&id) {
+            Some((container, kind)) => (container, Some(kind)),
+            None if name::is_id(&id) => (id.as_str(), None),
+            None => continue,
+        };
         if let Some(lock) = Lock::try_take(engine, &id)? {
+            let done = match kind {
+                Some(Kind::Record) => joining::recover(engine, container, lock),
+                Some(Kind::Restart) => detach::recover(engine, container, lock),
+                Some(Kind::Frozen) => commit::recover(engine, container, lock),
+                None if monitor::is_orphan(engine, container) => monitor::adopt(engine, container, lock),
+                None => bury(engine, container, lock),
+            };
             // What cannot be removed now stays for the next command, and for `rm`, which tells why; this one has
             // other work.
-            let done = match monitor::is_orphan(engine, &id) {
-                true => monitor::adopt(engine, &id, lock),
-                false => bury(engine, &id, lock),
-            };
             if let Err(e) = done {
-                tracing::debug!(
-                    "what was left of container {} stays for now: {}",
-                    name::short(&id),
-                    in_full(&e)
-                );
+                let container = name::short(container);
+                tracing::debug!("what was left of container {container} stays for now: {}", in_full(&e));
             }
         }
     }
@@ -68,6 +64,10 @@ fn bury(engine: &Engine, id: &str, lock: Lock) -> Result<(), Error> {
     let dir = engine.container(id);
     let record = Record::read(&dir).ok().flatten();
     let kept = record.as_ref().filter(|record| !record.options.rm && stays(&dir));
+    if let (None, Some(record)) = (kept, &record) {
+        // First of all, because the rest takes a moment and who comes next may want it.
+        name::release(engine, &record.name, id)?;
+    }
     end_orphan(engine, id)?;
     // Without a record nothing was started.
     record.as_ref().map_or(Ok(()), remove_cgroup)?;

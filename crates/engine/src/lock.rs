@@ -4,6 +4,8 @@
 //! container's process, cloned and not yet executing, has a copy of every descriptor and would keep a flock alive
 //! beyond the death of rcr. The file is removed while the lock is held, so whoever gets the lock of a file that has
 //! no name any more has come too late and starts again.
+//!
+//! Beside `ID` there is `ID.KIND` for each [`Kind`] of work that others may do on a container that somebody has.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,6 +19,41 @@ use nix::libc;
 
 use crate::{Engine, Error};
 
+/// Work on a container that does not need the container's own lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Changes its networks or its name.
+    Record,
+    /// Stops it and starts it again.
+    Restart,
+    /// Has it frozen for a moment.
+    Frozen,
+}
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Record, Kind::Restart, Kind::Frozen];
+
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Record => "record",
+            Kind::Restart => "restart",
+            Kind::Frozen => "frozen",
+        }
+    }
+
+    /// Name of the file of this lock.
+    pub(crate) fn of(self, id: &str) -> String {
+        format!("{id}.{}", self.word())
+    }
+
+    /// The container and the work that a file among the locks is about.
+    pub(crate) fn read(file: &str) -> Option<(&str, Kind)> {
+        let (id, word) = file.split_once('.')?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.word() == word)?;
+        crate::name::is_id(id).then_some((id, kind))
+    }
+}
+
 /// The right to work on one container. Dropped without [`Lock::finish`] it leaves the file, and with it the next
 /// command's duty to clean up. A process must not take the same lock twice: closing either would drop both.
 #[derive(Debug)]
@@ -28,6 +65,20 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes the lock of container `id`; `None` if another process has it.
     pub(crate) fn try_take(engine: &Engine, id: &str) -> Result<Option<Self>, Error> {
+        Self::try_take_by(engine, id, |lock| FcntlArg::F_SETLK(lock))
+    }
+
+    /// As [`Lock::try_take`], but it is kept by the processes that this one makes too, until they execute another program,
+    /// and this process itself can look at it, as [`crate::leftover::enter`] does, without dropping it.
+    pub(crate) fn try_take_with_children(engine: &Engine, id: &str) -> Result<Option<Self>, Error> {
+        Self::try_take_by(engine, id, |lock| FcntlArg::F_OFD_SETLK(lock))
+    }
+
+    fn try_take_by(
+        engine: &Engine,
+        id: &str,
+        by: fn(&libc::flock) -> FcntlArg<'_>,
+    ) -> Result<Option<Self>, Error> {
         let path = engine.locks().join(id);
         let fail = |e: io::Error| Error::io(format!("lock {path:?}"))(e);
         loop {
@@ -39,7 +90,7 @@ impl Lock {
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&path)
                 .map_err(fail)?;
-            match fcntl(&file, FcntlArg::F_SETLK(&whole_file())) {
+            match fcntl(&file, by(&whole_file())) {
                 Ok(_) => {}
                 Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
                 Err(errno) => return Err(fail(errno.into())),
@@ -99,6 +150,21 @@ fn whole_file() -> libc::flock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_children_keep_is_seen_by_its_own_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine { root: dir.path().join("root"), runroot: dir.path().join("run") };
+        engine.make_places().unwrap();
+        let id = "ab".repeat(32);
+        let file = Kind::Restart.of(&id);
+        assert_eq!(Kind::read(&file), Some((id.as_str(), Kind::Restart)));
+        assert!(Kind::read(&id).is_none() && Kind::read(&format!("{id}.x")).is_none());
+        let lock = Lock::try_take_with_children(&engine, &file).unwrap().unwrap();
+        assert!(Lock::try_take(&engine, &file).unwrap().is_none() && Lock::is_held(&engine, &file));
+        lock.finish().unwrap();
+        assert!(!Lock::is_held(&engine, &file));
+    }
 
     #[test]
     fn a_finished_lock_leaves_no_file_and_an_abandoned_one_can_be_taken_over() {

@@ -33,7 +33,7 @@ use crate::record::{
 };
 use crate::start::{Given, start};
 use crate::time::Nanos;
-use crate::{ContainerStatus, Engine, Error, fork, health, list, oom, place, run, tree};
+use crate::{ContainerStatus, Engine, Error, detach, fork, health, list, oom, place, run, tree};
 
 /// First pause before a container is started again; it doubles each time, as docker's.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -148,6 +148,8 @@ struct Held {
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
+    /// Where beginnings of lines are kept for the next monitor, if there is a log.
+    lines: [Option<OwnedFd>; 2],
     /// The host's ports.
     connection: Connection,
 }
@@ -165,7 +167,8 @@ fn bring_up(
     // A reboot takes it away.
     place::make_dir_all(&engine.runroot.join("attach"))?;
     place::make_dir(&here, 0o700)?;
-    let mut held = Held { listener: Some(listener(&here)?), ..Held::default() };
+    let mut held =
+        Held { listener: Some(listener(&here)?), lines: lines(&here, options)?, ..Held::default() };
     let mut stdio = Stdio::default();
     if !options.tty {
         if options.interactive {
@@ -217,6 +220,8 @@ fn become_monitor(
         ("stdout", &held.stdout),
         ("stderr", &held.stderr),
         ("terminal", &held.terminal),
+        ("line1", &held.lines[0]),
+        ("line2", &held.lines[1]),
     ];
     for (name, fd) in descriptors {
         if let Some(fd) = fd {
@@ -359,6 +364,20 @@ fn open_fifo(path: &Path) -> Result<OwnedFd, Error> {
         .map_err(|e| Error::io(format!("open FIFO {path:?}"))(e.into()))
 }
 
+/// The files that keep the beginnings of lines of the two outputs.
+fn lines(here: &Path, options: &RunOptions) -> Result<[Option<OwnedFd>; 2], Error> {
+    let open = |name: &str| {
+        let path = here.join(name);
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let opened = nix::fcntl::open(&path, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        opened.map(Some).map_err(|e| Error::io(format!("open {path:?}"))(e.into()))
+    };
+    match options.log.keep {
+        true => Ok([open("1.line")?, open("2.line")?]),
+        false => Ok([None, None]),
+    }
+}
+
 fn unblocked(fd: OwnedFd) -> Result<OwnedFd, Error> {
     let set = fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
     set.map_err(|e| Error::io("set a terminal non-blocking")(e.into()))?;
@@ -443,7 +462,8 @@ fn take_over(engine: &Engine, id: &str, program: &Path) -> Result<std::convert::
         stderr: stream("2")?,
         // The old monitor's death hung it up.
         terminal: None,
-        connection: Connection::take_over(engine, &record.id),
+        lines: lines(&here, &record.options)?,
+        connection: Connection::take_over(engine, &record),
     };
     become_monitor(engine, &record, &lock, held, program, FIRST_PAUSE)
 }
@@ -466,7 +486,7 @@ pub fn ended(engine: &Engine, end: &End) -> Result<(), Error> {
     end_runtime(engine, &end.id)?;
     connection::end(engine, &end.id, &dir)?;
     remove_place(engine, &end.id)?;
-    if record.options.rm {
+    if record.options.rm && !detach::is_restarting(engine, &end.id) {
         return destroy(engine, &end.id, Some(&record), true, &Store::open(&engine.root)?, lock);
     }
     let error = match end.code {

@@ -3,10 +3,18 @@
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::symlink;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use runtime::lifecycle;
+
+use crate::lock::Lock;
 use crate::mount::is_name;
-use crate::record::Record;
+use crate::record::{Exit, Record};
 use crate::{Engine, Error};
+
+/// How long one may take to go whose name is wanted.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A new ID: 64 hex digits, as docker has them.
 pub(crate) fn new_id() -> Result<String, Error> {
@@ -28,18 +36,20 @@ pub(crate) fn claim(engine: &Engine, wanted: Option<&str>, id: &str) -> Result<S
                 "invalid container name {name:?}: wants [a-zA-Z0-9][a-zA-Z0-9_.-]+, at most 255 characters"
             )));
         }
-        return match link(engine, name, id)? {
-            true => Ok(name.to_owned()),
-            false => {
-                let by = owner(engine, name).unwrap_or_default();
-                if !by.is_empty() && !ids(engine)?.iter().any(|id| id.starts_with(&by)) {
-                    // A container whose removal, or renaming, was cut short.
-                    crate::place::remove_file(&engine.names().join(name))?;
-                    return claim(engine, wanted, id);
+        let until = Instant::now() + PATIENCE;
+        while !link(engine, name, id)? {
+            let by = owner(engine, name).unwrap_or_default();
+            match ids(engine)?.into_iter().find(|id| !by.is_empty() && id.starts_with(&by)) {
+                Some(owner) if owner == id => break,
+                Some(owner) if is_going(engine, &owner) && Instant::now() < until => {
+                    sleep(Duration::from_millis(2));
                 }
-                Err(Error::NameInUse { name: name.to_owned(), by: short(&by).to_owned() })
+                // A container whose removal was cut short.
+                None if !by.is_empty() => crate::place::remove_file(&engine.names().join(name))?,
+                _ => return Err(Error::NameInUse { name: name.to_owned(), by: short(&by).to_owned() }),
             }
-        };
+        }
+        return Ok(name.to_owned());
     }
     let mut tries = 0u32;
     loop {
@@ -56,6 +66,13 @@ pub(crate) fn claim(engine: &Engine, wanted: Option<&str>, id: &str) -> Result<S
     }
 }
 
+/// Whether somebody is at a container that has no process: it starts now, or is removed, and then its name is free.
+fn is_going(engine: &Engine, id: &str) -> bool {
+    Lock::is_held(engine, id)
+        && lifecycle::init(&engine.states(), id).is_err()
+        && !matches!(Exit::read(&engine.container(id)), Ok(Some(exit)) if exit.restarting)
+}
+
 /// Gives a name back, if `id` has it.
 pub(crate) fn release(engine: &Engine, name: &str, id: &str) -> Result<(), Error> {
     if is_name(name) && owner(engine, name).is_some_and(|owner| id.starts_with(&owner)) {
@@ -66,9 +83,17 @@ pub(crate) fn release(engine: &Engine, name: &str, id: &str) -> Result<(), Error
 
 /// Gives every name of `id` back: for a container that was killed before it had a record.
 pub(crate) fn release_all(engine: &Engine, id: &str) -> Result<(), Error> {
+    release_but(engine, "", id)
+}
+
+/// Gives every name of `id` back but one.
+pub(crate) fn release_but(engine: &Engine, kept: &str, id: &str) -> Result<(), Error> {
     let dir = engine.names();
     for entry in fs::read_dir(&dir).map_err(Error::io(format!("list {dir:?}")))?.flatten() {
-        release(engine, &entry.file_name().to_string_lossy(), id)?;
+        let name = entry.file_name();
+        if name != kept {
+            release(engine, &name.to_string_lossy(), id)?;
+        }
     }
     Ok(())
 }
@@ -185,6 +210,24 @@ mod tests {
         assert_eq!(claim(&engine, Some("web"), &b).unwrap(), "web");
         let made = claim(&engine, None, &a).unwrap();
         assert_eq!(resolve(&engine, &made).unwrap(), a);
+    }
+
+    #[test]
+    fn the_name_of_one_that_is_just_being_removed_is_waited_for() {
+        let (_dir, engine) = engine();
+        let (a, b) = (new_id().unwrap(), new_id().unwrap());
+        std::fs::create_dir(engine.container(&a)).unwrap();
+        claim(&engine, Some("web"), &a).unwrap();
+        // As another process's, because only such a lock is seen by the one that holds it.
+        let lock = Lock::try_take_with_children(&engine, &a).unwrap().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                sleep(Duration::from_millis(50));
+                release(&engine, "web", &a).unwrap();
+            });
+            assert_eq!(claim(&engine, Some("web"), &b).unwrap(), "web");
+        });
+        lock.finish().unwrap();
     }
 
     #[test]

@@ -6,18 +6,23 @@
 
 use std::ffi::{CString, OsString};
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
-use network::{Member, NameServer, Network};
+use network::{Attachment, Member, NameServer, Network};
 use nix::unistd;
 use serde::Deserialize;
 use sys::clone::{Options, clone3};
 use sys::process::{Capabilities, close_on_exec_from, set_capabilities, set_no_new_privileges};
 
+use crate::options::RunOptions;
 use crate::record::RECORD;
-use crate::{Engine, Error, connection, name};
+use crate::{Engine, Error, connection, host, name};
 
 /// The name by which this program is a server of names: `rcr-names ROOT RUNROOT NETWORK`.
 pub const NAME_SERVER: &str = "rcr-names";
@@ -25,9 +30,41 @@ pub const NAME_SERVER: &str = "rcr-names";
 /// Makes sure that the containers of a network find each other by name, if it is a network where they do. One of them
 /// holds an address there already.
 pub(crate) fn ensure(engine: &Engine, network: &Network) -> Result<(), Error> {
-    if network.name_server().is_none() {
-        return Ok(());
+    if network.name_server().is_none() { Ok(()) } else { run(engine, network) }
+}
+
+/// Lets a container on a network without names ask the host's resolvers where all of them listen on loopback, which is the
+/// host's own: a server on the bridge passes its questions on. Where another one has the port, it is that one that hears them.
+pub(crate) fn stand_in(
+    engine: &Engine,
+    network: &Network,
+    attachment: &mut Attachment,
+    options: &RunOptions,
+) {
+    let Some(ip) = network.stand_in().filter(|_| options.dns.servers.is_empty()) else { return };
+    if !network::names_loopback_only(&host::resolv_conf(&options.network)) {
+        return;
     }
+    let place = engine.networks().name_server(&network.id);
+    let is_others = || {
+        let taken = UdpSocket::bind((ip, 53)).err().is_some_and(|e| e.kind() == ErrorKind::AddrInUse);
+        taken && !place.answers()
+    };
+    // One of ours may just be ending.
+    let others = (0..3).all(|_| {
+        is_others() && {
+            sleep(Duration::from_millis(20));
+            true
+        }
+    });
+    match if others { Ok(()) } else { run(engine, network) } {
+        Ok(()) => attachment.resolver = Some(ip),
+        // That it has none is told when its files are written.
+        Err(error) => tracing::debug!("a server of names for network {}: {error}", network.name),
+    }
+}
+
+fn run(engine: &Engine, network: &Network) -> Result<(), Error> {
     let place = engine.networks().name_server(&network.id);
     // One that has found nobody to serve a moment ago ends without an answer.
     for _ in 0..3 {

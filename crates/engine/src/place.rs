@@ -12,14 +12,16 @@
 //!     rootfs/               empty; where the container's own mount namespace has its root
 //!     hosts hostname resolv.conf init     bound into it
 //!   container-locks/ID      there while a process makes, runs or removes the container, which holds a lock on it;
-//!                           without the lock that process was killed, and the next command cleans up
+//!                           without the lock that process was killed, and the next command cleans up; ID.KIND: for
+//!                           work beside that process (lock.rs)
 //!   container-names/NAME    symbolic link to the beginning of the ID: making it is what claims the name
 //!   volumes/NAME/_data      contents of a volume; anonymous ones have 64 hex digits for a name; volume.json: labels
-//!   volumes/.garbage-*      being made or removed; without a process that does, the next volume command removes it
+//!   volumes/.garbage-*      being made or removed; without a process that does, the next command that removes volumes does
 //! RUNROOT/containers/ID/    the runtime's state of a running container
 //! RUNROOT/netns/ID          its network namespace, mounted, if CNI plugins connect it
 //! RUNROOT/shm/ID            its /dev/shm, mounted, if others may have it
-//! RUNROOT/attach/ID/        of a detached one: socket, and its streams 0, 1 and 2 as FIFOs
+//! RUNROOT/attach/ID/        of a detached one: socket, its streams 0, 1 and 2 as FIFOs, and 1.line and 2.line: what its
+//!                           monitor has read of a line that has not ended
 //! ```
 
 use std::fs::{self, Permissions};

@@ -17,7 +17,7 @@ use crate::options::RunOptions;
 use crate::record::{Exit, Record};
 use crate::signals::Signals;
 use crate::start::{Given, Running, start};
-use crate::{Engine, Error, Event, ExitStatus, connection, image, monitor, oom, time};
+use crate::{Engine, Error, Event, ExitStatus, connection, detach, image, monitor, oom, time};
 
 /// Runs a container in the foreground and returns when it has ended and been cleaned up.
 ///
@@ -72,7 +72,7 @@ pub fn run(
     });
     let ended = end_runtime(engine, &record.id).and_then(|()| connection::end(engine, &record.id, &dir));
     let status = status?;
-    if options.rm {
+    if options.rm && !detach::is_restarting(engine, &record.id) {
         ended?;
         destroy(engine, &record.id, Some(&record), true, &store, lock)?;
     } else {

@@ -154,7 +154,17 @@ fn write_files(record: &Record, dir: &Path, connection: &Connection) -> Result<(
         return Ok(());
     }
     let hostname: Hostname = record.hostname.parse().map_err(|e| Error::Invalid(format!("{e}")))?;
-    let (hosts, resolv_conf) = connection::files(&record.options, &hostname, &connection.joined)?;
+    let joined = &connection.joined;
+    let (hosts, resolv_conf) = connection::files(&record.options, &hostname, joined)?;
+    if !joined.attachments.is_empty()
+        && !network::names_a_server(&resolv_conf)
+        && network::names_a_server(&host::etc("resolv.conf"))
+    {
+        tracing::warn!(
+            "the container has no name server: the host's listen on loopback only, which is not reached from its network; \
+             give it one with --dns"
+        );
+    }
     place::write_anew(&dir.join("hosts"), hosts.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)

@@ -14,12 +14,18 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 /// How deep [`empty`] goes before it moves what is below to the top: each level holds a descriptor, and a container
 /// can nest directories far deeper than there are descriptors or stack.
 const DEPTH: usize = 32;
+/// How often what others put there meanwhile is removed too.
+const TRIES: u32 = 100;
 
 /// Removes the directory at `path` with all that is in it. That it is not there is no error.
 ///
 /// # Errors
 /// The first thing that could not be removed; what came after it is still there.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    remove_within(path, TRIES)
+}
+
+fn remove_within(path: &Path, tries: u32) -> io::Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let top = match nix::fcntl::open(path, flags, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(()),
@@ -34,8 +40,12 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
             break;
         }
     }
-    drop(top);
-    std::fs::remove_dir(path)
+    match std::fs::remove_dir(path) {
+        // Another command noted something there meanwhile, for instance that it wants the container stopped.
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && tries > 0 => remove_within(path, tries - 1),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
 fn empty(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> nix::Result<()> {
@@ -106,6 +116,25 @@ fn names(dir: BorrowedFd<'_>) -> nix::Result<Vec<(CString, Option<Type>)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_put_there_meanwhile_goes_too() {
+        let place = tempfile::tempdir().unwrap();
+        let tree = place.path().join("tree");
+        for _ in 0..100 {
+            std::fs::create_dir(&tree).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for n in 0..20 {
+                        // Once the directory is gone nothing makes it again.
+                        let _ = std::fs::write(tree.join(n.to_string()), "");
+                    }
+                });
+                remove(&tree).unwrap();
+            });
+            assert!(!tree.exists());
+        }
+    }
 
     #[test]
     fn hostile_shapes_go() {

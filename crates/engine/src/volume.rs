@@ -159,10 +159,11 @@ pub(crate) fn remove_anonymous(engine: &Engine, id: &str, points: &[Point]) -> R
             crate::tree::remove(&gone).map_err(Error::io(format!("remove {gone:?}")))?;
         }
     }
-    Ok(())
+    // One that was killed in between may have left a part of them.
+    if points.iter().any(|point| point.anonymous) { crate::volumes::sweep(engine) } else { Ok(()) }
 }
 
-/// Renames a volume to what the next [`crate::volumes`] command takes for garbage. The caller holds the lock.
+/// Renames a volume to what the next command that removes volumes takes for garbage. The caller holds the lock.
 pub(crate) fn take_away(engine: &Engine, name: &str) -> Result<PathBuf, Error> {
     let place = engine.volumes().join(name);
     let gone = garbage(engine)?;

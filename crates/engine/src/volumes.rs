@@ -152,6 +152,8 @@ pub fn prune_volumes(
     wanted: impl Fn(&VolumeSummary) -> bool,
 ) -> Result<(Vec<String>, u64), Error> {
     let (mut names, mut bytes) = (Vec::new(), 0);
+    enter(engine)?;
+    sweep(engine)?;
     for volume in volumes(engine)?.into_iter().filter(|volume| volume.users.is_empty() && wanted(volume)) {
         let size = written(&volume.mountpoint).unwrap_or(0);
         match remove_volume(engine, &volume.name) {
@@ -168,7 +170,7 @@ pub fn prune_volumes(
 }
 
 /// Removes what killed processes were about to remove or had not made whole.
-fn sweep(engine: &Engine) -> Result<(), Error> {
+pub(crate) fn sweep(engine: &Engine) -> Result<(), Error> {
     let dir = engine.volumes();
     // Whoever makes a volume holds the lock too, so what is there now is nobody's.
     let lock = lock(engine, true)?;

@@ -39,6 +39,8 @@ struct Given {
     /// The container's terminal, instead of the three.
     terminal: Option<OwnedFd>,
     log: Option<PathBuf>,
+    /// Where the beginnings of lines are kept whose ends have not come, of standard output and standard error.
+    lines: [Option<OwnedFd>; 2],
     /// Bytes after which the log is rotated; 0: never.
     max_size: u64,
     /// How many files of the log there are at most.
@@ -84,6 +86,8 @@ fn read(mut words: impl Iterator<Item = OsString>) -> Option<Given> {
             b"stdout" => given.stdout = descriptor(),
             b"stderr" => given.stderr = descriptor(),
             b"terminal" => given.terminal = descriptor(),
+            b"line1" => given.lines[0] = descriptor(),
+            b"line2" => given.lines[1] = descriptor(),
             b"log" => given.log = Some(OsString::from_vec(value.to_vec()).into()),
             b"max-size" => given.max_size = number()?,
             b"check-first" => given.check_times[0] = number()?,
@@ -104,8 +108,9 @@ fn stay(given: Given) -> std::io::Result<()> {
     let pidfd = given.pidfd.ok_or(std::io::ErrorKind::InvalidInput)?;
     let mut log = given.log.map(|path| Log::open(path, given.max_size, given.max_file)).transpose()?;
     let mut clients = Clients::new(given.listener);
+    let outputs = [given.stdout, given.stderr];
     let mut streams =
-        Streams::new(given.stdin, given.stdin_once, [given.stdout, given.stderr], given.terminal);
+        Streams::new(given.stdin, given.stdin_once, outputs, given.terminal, given.lines, &mut log);
     let times = given.check_times.map(Duration::from_millis);
     let mut check = (!given.check.is_empty()).then(|| Check::new(times, given.check));
     streams.serve(pidfd.as_fd(), &mut clients, &mut log, &mut check)?;

@@ -1,8 +1,13 @@
 //! The container's streams: what it writes goes to the log and to clients, what they type goes to it.
+//!
+//! What was read and is not logged yet, because the line has not ended, is kept in a file too, where the next monitor finds
+//! it if this one is killed. Only a kill between the writing of the log and of that file, some microseconds, can repeat the
+//! beginning of a line.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -20,6 +25,10 @@ struct Output {
     kind: u8,
     /// The beginning of a line whose end has not come.
     line: Vec<u8>,
+    /// Where it is kept, how much of it is there already, and whether that is the beginning of another line.
+    kept: Option<File>,
+    kept_length: usize,
+    kept_is_old: bool,
 }
 
 /// All of them. Every file is in non-blocking mode.
@@ -44,13 +53,24 @@ impl Streams {
         input_once: bool,
         outputs: [Option<OwnedFd>; 2],
         terminal: Option<OwnedFd>,
+        lines: [Option<OwnedFd>; 2],
+        log: &mut Option<Log>,
     ) -> Self {
         let is_terminal = terminal.is_some();
-        let output = |(kind, fd): (u8, OwnedFd)| Output { from: fd.into(), kind, line: Vec::new() };
         let copy = terminal.as_ref().and_then(|fd| fd.try_clone().ok());
         let [stdout, stderr] = outputs;
-        let outputs = [(1, terminal.or(stdout)), (2, stderr)];
-        let outputs = outputs.into_iter().filter_map(|(kind, fd)| Some(output((kind, fd?)))).collect();
+        let [line1, line2] = lines;
+        let mut outputs = Vec::new();
+        for (kind, fd, kept) in [(1, terminal.or(stdout), line1), (2, stderr, line2)] {
+            let (kept, stream) = (kept.map(File::from), stream(kind));
+            let line = kept.as_ref().map(remembered).unwrap_or_default();
+            match (fd, log.as_mut()) {
+                (Some(fd), _) => outputs.push(Output::new(fd.into(), kind, line, kept)),
+                // A terminal that hung up with the last monitor.
+                (None, Some(log)) if !line.is_empty() => log.add(stream, &line, now()),
+                _ => {}
+            }
+        }
         Self {
             outputs,
             input: copy.or(stdin).map(File::from),
@@ -88,6 +108,7 @@ impl Streams {
                 progress.is_some()
             });
             log.iter_mut().for_each(Log::flush);
+            self.outputs.iter_mut().for_each(Output::keep);
             if ready.input {
                 self.push_input();
             }
@@ -222,6 +243,10 @@ struct Ready {
 }
 
 impl Output {
+    fn new(from: File, kind: u8, line: Vec<u8>, kept: Option<File>) -> Self {
+        Self { from, kind, kept_length: line.len(), line, kept, kept_is_old: false }
+    }
+
     /// One read; how much it was. `None`: there will be no more. A terminal says EIO when its last user is gone, which may
     /// open it again, but then nobody reads what it says.
     fn step(&mut self, clients: &mut Clients, log: &mut Option<Log>) -> Option<usize> {
@@ -252,13 +277,15 @@ impl Output {
             self.line.extend_from_slice(&bytes[..length]);
             bytes = &bytes[length..];
             if end.is_some() {
-                log.add(self.stream(), &self.line, at);
+                log.add(stream(self.kind), &self.line, at);
                 self.line.clear();
+                self.kept_is_old = true;
             } else if self.line.len() == PART {
                 // Not in the middle of a character.
                 let whole = whole_characters(&self.line);
-                log.add(self.stream(), &self.line[..whole], at);
+                log.add(stream(self.kind), &self.line[..whole], at);
                 self.line.drain(..whole);
+                self.kept_is_old = true;
             }
         }
         if self.line.is_empty() {
@@ -271,14 +298,39 @@ impl Output {
         if let Some(log) = log
             && !self.line.is_empty()
         {
-            log.add(self.stream(), &self.line, now());
+            log.add(stream(self.kind), &self.line, now());
         }
         self.line = Vec::new();
+        self.kept_is_old = true;
     }
 
-    fn stream(&self) -> &'static str {
-        if self.kind == 2 { "stderr" } else { "stdout" }
+    /// Keeps the beginning of a line for the next monitor, after what was before it is in the log. What cannot be kept is
+    /// lost only if this one is killed.
+    fn keep(&mut self) {
+        let Some(file) = &self.kept else { return };
+        if std::mem::take(&mut self.kept_is_old) && self.kept_length > 0 {
+            self.kept_length = 0;
+            let _ = file.set_len(0);
+        }
+        if self.kept_length < self.line.len()
+            && file.write_all_at(&self.line[self.kept_length..], self.kept_length as u64).is_ok()
+        {
+            self.kept_length = self.line.len();
+        }
     }
+}
+
+fn stream(kind: u8) -> &'static str {
+    if kind == 2 { "stderr" } else { "stdout" }
+}
+
+/// The beginning of a line that was kept, which is always shorter than a part.
+fn remembered(kept: &File) -> Vec<u8> {
+    let mut line = vec![0; PART - 1];
+    let length = kept.read_at(&mut line, 0).unwrap_or(0);
+    line.truncate(length);
+    line.shrink_to_fit();
+    line
 }
 
 /// Length of `bytes` without the beginning of a UTF-8 character at its end.

@@ -32,6 +32,9 @@ pub struct Attachment {
     /// Who knows the containers of this network by name; nobody on the default network, and where the host has no address.
     #[serde(default)]
     pub names: Option<IpAddr>,
+    /// Who asks the host's resolvers for it where they listen on loopback, out of its reach, and it has no names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<IpAddr>,
     /// Further names on this network.
     #[serde(default)]
     pub aliases: Vec<String>,
@@ -63,6 +66,7 @@ impl Attachment {
             addresses,
             gateways: if internal { Vec::new() } else { gateways.collect() },
             names: network.name_server(),
+            resolver: None,
             aliases: Vec::new(),
         }
     }

@@ -63,16 +63,19 @@ pub fn hosts(
 
 /// `/etc/resolv.conf`: the host's (`of_host`) with what the user wants instead. On a network where containers have names
 /// the server is the network's, which asks the others. Servers on loopback are left out unless the container shares the
-/// host's network: they listen in another namespace.
+/// host's network: they listen in another namespace, and where there are no others the bridge asks them.
 pub fn resolv_conf(mode: &Mode, of_host: &str, attachments: &[Attachment], dns: &Dns) -> String {
     let names = attachments.iter().find_map(|attachment| attachment.names);
     let usable = |line: &&str| *mode == Mode::Host || !is_loopback_server(line);
     let lines = || of_host.lines().filter(usable);
-    if names.is_none() && *dns == Dns::default() {
-        return lines().fold(String::new(), |text, line| text + line + "\n");
-    }
+    let stand_in = attachments.iter().find_map(|attachment| attachment.resolver);
+    let stand_in = names.or(stand_in.filter(|_| dns.servers.is_empty()));
     let mut text = String::new();
-    match (names, dns.servers.as_slice()) {
+    if names.is_none() && *dns == Dns::default() {
+        text.extend(stand_in.map(|ip| format!("nameserver {ip}\n")));
+        return lines().fold(text, |text, line| text + line + "\n");
+    }
+    match (stand_in, dns.servers.as_slice()) {
         (Some(ip), _) => text += &format!("nameserver {ip}\n"),
         (None, []) => {
             lines().filter(|line| key(line) == "nameserver").for_each(|line| text += &format!("{line}\n"))
@@ -101,6 +104,11 @@ pub fn resolv_conf(mode: &Mode, of_host: &str, attachments: &[Attachment], dns: 
 
 fn key(line: &str) -> &str {
     line.split_ascii_whitespace().next().unwrap_or_default()
+}
+
+/// Whether a resolv.conf names a server.
+pub fn names_a_server(resolv_conf: &str) -> bool {
+    resolv_conf.lines().any(|line| key(line) == "nameserver")
 }
 
 /// Whether a resolv.conf names servers, and only such as listen on loopback.
@@ -134,6 +142,7 @@ mod tests {
             addresses: vec![([10, 5, 0, 2].into(), 24), ("fd05::2".parse().unwrap(), 64)],
             gateways: vec![[10, 5, 0, 1].into()],
             names: names.map(|ip| ip.parse().unwrap()),
+            resolver: None,
             aliases: Vec::new(),
         }
     }
@@ -170,6 +179,18 @@ mod tests {
         assert_eq!(of(&Mode::Host), format!("{HOST}\n"));
         assert!(!names_loopback_only(HOST) && !names_loopback_only("search x"));
         assert!(names_loopback_only("nameserver 127.0.0.53\noptions edns0"));
+    }
+
+    #[test]
+    fn the_bridge_stands_in_for_servers_on_loopback_unless_others_are_wished_for() {
+        let alone = Attachment { resolver: "10.5.0.1".parse().ok(), ..joined(None) };
+        let host = "nameserver 127.0.0.1\nsearch a.b\n";
+        let of = |dns: &Dns| resolv_conf(&Mode::default(), host, std::slice::from_ref(&alone), dns);
+        assert_eq!(of(&Dns::default()), "nameserver 10.5.0.1\nsearch a.b\n");
+        let search = Dns { search: vec!["x".to_owned()], ..Dns::default() };
+        assert_eq!(of(&search), "nameserver 10.5.0.1\nsearch x\n");
+        let servers = Dns { servers: vec![[9, 9, 9, 9].into()], ..Dns::default() };
+        assert_eq!(of(&servers), "nameserver 9.9.9.9\nsearch a.b\n");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Making a link fails when it is there, so that two containers that start at once never get the same address, and no lock
 //! is held. A link whose container is gone is stale and may be replaced.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -59,18 +60,25 @@ impl Leases {
                 Some(by) => Err(Error::AddressInUse { address, network: self.network.clone(), by }),
             };
         }
-        // One look at the directory, so that the search does not try each address of a busy network.
-        let taken = self.list()?;
-        for address in subnet.addresses() {
-            let held = taken.iter().find(|(of, _)| *of == address);
-            if held.is_some_and(|(_, by)| lives(by)) {
-                continue;
-            }
+        // One look at the directory, so that the search does not try each address of a busy network. Those of the dead come
+        // last, because it takes a look at each owner to find them.
+        let taken = self.taken()?;
+        let is_taken = |address: &IpAddr| taken.contains(address);
+        let free = subnet.addresses().filter(|address| !is_taken(address));
+        for address in free.chain(subnet.addresses().filter(is_taken)) {
             if self.claim(address, owner, lives)?.is_none() {
                 return Ok(address);
             }
         }
         Err(Error::Exhausted { network: self.network.clone(), subnet: subnet.subnet })
+    }
+
+    fn taken(&self) -> Result<HashSet<IpAddr>, Error> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(HashSet::new()),
+            other => other.map_err(Error::io(format!("list {:?}", self.dir)))?,
+        };
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
 
     /// Gives an address back, if it is `owner`'s.

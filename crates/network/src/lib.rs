@@ -25,7 +25,7 @@ pub use attach::{Attachment, Wishes, connect, disconnect, lead_out, plug_in_agai
 pub use bridge::{remove_link, set_up as set_up_bridge};
 pub use cni::{Place as PluginPlace, Plugged, make_namespace, remove_namespace};
 pub use error::Error;
-pub use files::{Dns, hosts, names_loopback_only, resolv_conf};
+pub use files::{Dns, hosts, names_a_server, names_loopback_only, resolv_conf};
 pub use firewall::{close_for as close_firewalls_for, open_for as open_firewalls_for};
 pub use forwarding::switch_on as switch_on_forwarding;
 pub use hostname::{Hostname, ParseHostnameError};

@@ -100,6 +100,12 @@ impl Network {
         let has_one = self.driver == Driver::Bridge && self.name != crate::DEFAULT;
         self.subnets.iter().filter(|_| has_one).find_map(|subnet| subnet.gateway)
     }
+
+    /// Where the host's resolvers can be asked through the bridge, on a network without names.
+    pub fn stand_in(&self) -> Option<IpAddr> {
+        let has_one = self.driver == Driver::Bridge && self.name == crate::DEFAULT && !self.internal;
+        self.subnets.iter().filter(|_| has_one).find_map(|subnet| subnet.gateway)
+    }
 }
 
 impl FromStr for Driver {

@@ -1,10 +1,10 @@
 //! kill -9 at random moments: the store stays whole and the next command leaves nothing of what died.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use harness::host::Need::{Path, Program, Root};
 use harness::leaks::{Snapshot, assert_none_since};
+use harness::moments::{kill_after, moments};
 use harness::world::{World, ok};
 use harness::{Case, cases, image, registry};
 use serde_json::json;
@@ -13,20 +13,6 @@ pub(crate) const CASES: &[Case] = cases!("crash":
     kill_9_at_50_moments_of_a_pull [Root, Program("docker-registry"), Program("umoci")],
     kill_9_at_50_moments_of_a_run [Root, Path("/bin/busybox")],
 );
-
-/// Fractions of one, evenly mixed (the golden ratio's multiples), so that moments differ and runs repeat.
-fn moments(count: u32) -> impl Iterator<Item = f64> {
-    (1..=count).map(|n| (f64::from(n) * 0.618_033_988_749_895).fract())
-}
-
-/// Starts the command, kills it after `after`, and waits for it.
-fn kill_after(mut command: Command, after: Duration) {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("rcr starts");
-    std::thread::sleep(after);
-    let _ = child.kill();
-    child.wait().expect("it ends");
-}
 
 fn kill_9_at_50_moments_of_a_pull() {
     let world = World::new();
@@ -42,7 +28,7 @@ fn kill_9_at_50_moments_of_a_pull() {
     ok(world.rcr().args(["rmi", "python:3.8.5-alpine"]));
     let before = Snapshot::take();
     for moment in moments(50) {
-        kill_after(pull(&world), whole.mul_f64(moment));
+        kill_after(&mut pull(&world), whole.mul_f64(moment), || ());
         ok(world.rcr().args(["system", "fsck"]));
         let staged = std::fs::read_dir(world.path().join("store/staging")).into_iter().flatten().count();
         assert_eq!(staged, 0, "killed at {moment:.2} of a pull, staging is not empty");
@@ -92,7 +78,7 @@ fn kill_9_at_50_moments_of_a_run() {
     ok(&mut run(&world));
     let whole = start.elapsed();
     for moment in moments(50) {
-        kill_after(run(&world), whole.mul_f64(moment));
+        kill_after(&mut run(&world), whole.mul_f64(moment), || ());
         // The next command of any kind cleans up.
         assert_eq!(ok(world.rcr().args(["ps", "-aq"])), "", "killed at {moment:.2} of a run");
         assert_none_since(&before);

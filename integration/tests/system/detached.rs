@@ -30,6 +30,9 @@ pub(crate) const CASES: &[Case] = cases!("detached":
     a_client_that_does_not_read_is_dropped [Root, BUSYBOX],
     wait_tells_how_it_ended_even_when_it_is_gone [Root, BUSYBOX],
     a_cidfile_holds_the_id [Root, BUSYBOX],
+    a_restart_keeps_one_made_with_rm [Root, BUSYBOX],
+    streams_can_be_opened_again_by_the_containers_user [Root, BUSYBOX],
+    streams_that_are_not_attached_are_not_shown [Root, BUSYBOX],
 );
 
 /// A world with busybox in its store, and the image's ID.
@@ -426,5 +429,83 @@ fn a_cidfile_holds_the_id() {
     fs::remove_file(&file).expect("there");
     fails(&mut rcr(&world, &["run", "--cidfile", path, &image, "/no/such"]), 127, &[]);
     assert!(!file.exists(), "nothing is left of what could not start");
+    assert_no_container(&world);
+}
+
+fn a_restart_keeps_one_made_with_rm() {
+    let (world, image) = world();
+    let before = Snapshot::take();
+    let id = ok(&mut rcr(&world, &["run", "-d", "--rm", "--name", "keep", &image, "sh", "-c", PATIENT]));
+    for _ in 0..2 {
+        let pid = inspect(&world, "keep")["State"]["Pid"].clone();
+        assert_eq!(ok(&mut rcr(&world, &["restart", "-t", "5", "keep"])), "keep");
+        let again = inspect(&world, "keep");
+        assert_eq!((again["Id"].as_str(), &again["State"]["Status"]), (Some(id.as_str()), &json!("running")));
+        assert_ne!(again["State"]["Pid"], pid);
+    }
+    // It is still one that goes with its end.
+    ok(&mut rcr(&world, &["stop", "keep"]));
+    assert_no_container(&world);
+    // One in the foreground is kept too, and runs on in the background.
+    let run = ["run", "--rm", "--name", "front", &image, "sh", "-c", PATIENT];
+    let mut front = rcr(&world, &run).stdout(Stdio::null()).spawn().expect("rcr starts");
+    until("it runs", || status(&world, "front") == "running");
+    ok(&mut rcr(&world, &["restart", "-t", "5", "front"]));
+    assert_eq!(front.wait().expect("it ends").code(), Some(3));
+    assert_eq!(status(&world, "front"), "running");
+    ok(&mut rcr(&world, &["rm", "-f", "front"]));
+    assert_no_container(&world);
+    assert_none_since(&before);
+}
+
+fn streams_can_be_opened_again_by_the_containers_user() {
+    let (world, image) = world();
+    let script = "echo one > /dev/stdout; echo two > /proc/self/fd/1; ln -sf /dev/stdout /tmp/access.log; \
+                  echo three >> /tmp/access.log; ln -sf /dev/stderr /tmp/error.log; echo four >> /tmp/error.log";
+    for user in ["65534", "alice", "65534:65534", "0"] {
+        let run = ["run", "-d", "--name", "web", "-u", user, &image, "sh", "-ec", script];
+        ok(&mut rcr(&world, &run));
+        assert_eq!(ok(&mut rcr(&world, &["wait", "web"])), "0", "{user}");
+        let said = say(&mut rcr(&world, &["logs", "web"]));
+        assert_eq!((said.out.as_str(), said.err.as_str()), ("one\ntwo\nthree\n", "four\n"), "{user}");
+        // And when it is started again.
+        ok(&mut rcr(&world, &["start", "web"]));
+        assert_eq!(ok(&mut rcr(&world, &["wait", "web"])), "0", "{user}");
+        ok(&mut rcr(&world, &["rm", "web"]));
+    }
+    assert_no_container(&world);
+}
+
+fn streams_that_are_not_attached_are_not_shown() {
+    let (world, image) = world();
+    let script = "cat; echo out; echo err >&2";
+    for (flags, out, err) in [
+        (&["-i"][..], "in\nout\n", "err\n"),
+        // With -i its standard input would stay open, though nobody has the other end.
+        (&["-a", "stdout"], "out\n", ""),
+        (&["-a", "stderr"], "", "err\n"),
+        (&["-i", "-a", "stdin", "-a", "stdout"], "in\nout\n", ""),
+        (&["-a", "STDOUT", "-a", "stderr"], "out\n", "err\n"),
+    ] {
+        // By itself, and with a monitor in between.
+        for more in [&["--rm"][..], &["--sig-proxy=false"]] {
+            let words = [&["run", "--name", "talk"], more, flags, &[&image, "sh", "-c", script]].concat();
+            let mut run = rcr(&world, &words);
+            let mut child = run
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("rcr starts");
+            // Who does not take it closes it.
+            let _ = std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), b"in\n");
+            let output = child.wait_with_output().expect("it ends");
+            let said =
+                [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            assert_eq!(said, [out, err], "{flags:?} {more:?}");
+            say(&mut rcr(&world, &["rm", "talk"]));
+        }
+    }
+    fails(&mut rcr(&world, &["run", "-a", "stdlog", &image, "true"]), 125, &["stdlog", "stdout"]);
     assert_no_container(&world);
 }

@@ -18,6 +18,7 @@ const BUSYBOX: harness::host::Need = File("/bin/busybox");
 pub(crate) const CASES: &[Case] = cases!("files":
     files_are_copied_by_dockers_rules [Root, BUSYBOX],
     tars_are_copied_in_and_out [Root, BUSYBOX],
+    owners_that_no_file_can_have_are_refused [Root, BUSYBOX],
     links_in_a_container_never_lead_out [Root, BUSYBOX],
     a_running_container_that_swaps_paths_gains_nothing [Root, BUSYBOX],
     volumes_of_stopped_containers_are_reached [Root, BUSYBOX],
@@ -170,6 +171,49 @@ fn tars_are_copied_in_and_out() {
 }
 
 /// CVE-2018-15664, CVE-2019-14271: whatever links the container has, no path leaves its root.
+fn owners_that_no_file_can_have_are_refused() {
+    let (world, image) = world();
+    ended(&world, "box", &image, "true");
+    let copy = |flags: &[&str], tar: &[u8]| {
+        let mut child = cp(&world, &[flags, &["-", "box:/tmp"]].concat());
+        let mut child = child.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("rcr starts");
+        std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), tar).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let entry =
+        |adjust| Layer::new().entry(b"f", tar::EntryType::Regular, 0o4755, b"x", None, adjust).into_tar();
+    for (tar, number) in [
+        (entry(|header| header.set_uid(1 << 32)), "4294967296"),
+        (entry(|header| header.set_gid((1 << 32) + 7)), "4294967303"),
+        // What chown(2) takes for none.
+        (entry(|header| header.set_uid(u64::from(u32::MAX))), "4294967295"),
+    ] {
+        let (code, said) = copy(&["-a"], &tar);
+        assert_eq!(code, Some(1), "{said}");
+        for word in ["\"f\"", number, "leave out -a"] {
+            assert!(said.contains(word), "{said}");
+        }
+        assert_eq!(
+            ok(&mut cp(&world, &["box:/tmp", "-"])).matches("f\0").count(),
+            0,
+            "nothing is made of it"
+        );
+        // Without -a it is root's, and loses its set-user-ID bit.
+        assert_eq!(copy(&[], &tar), (Some(0), String::new()));
+        let out = cp(&world, &["box:/tmp/f", "-"]).output().expect("rcr runs");
+        let mut archive = tar::Archive::new(out.stdout.as_slice());
+        let found = archive.entries().expect("a tar").next().expect("an entry").expect("an entry");
+        let header = found.header();
+        assert_eq!(
+            (header.uid().ok(), header.gid().ok(), header.mode().ok()),
+            (Some(0), Some(0), Some(0o755))
+        );
+        ok(world.rcr().args(["rm", "box"]));
+        ended(&world, "box", &image, "true");
+    }
+}
+
 fn links_in_a_container_never_lead_out() {
     let (world, image) = world();
     let secret = world.path().join("secret");

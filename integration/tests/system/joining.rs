@@ -1,10 +1,11 @@
 //! Containers that get and lose networks while they run, and what is left when that is interrupted.
 
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use harness::host::Need::{Path, Program, Root};
+use harness::moments::{kill_after, moments};
 use harness::stage::until;
 use harness::world::{fails, ok, say};
 use harness::{Case, cases};
@@ -168,19 +169,6 @@ fn what_cannot_be_joined_is_told() {
     });
 }
 
-/// Fractions of one, evenly mixed (the golden ratio's multiples), so that moments differ and runs repeat.
-fn moments(count: u32) -> impl Iterator<Item = f64> {
-    (1..=count).map(|n| (f64::from(n) * 0.618_033_988_749_895).fract())
-}
-
-fn kill_after(mut command: Command, after: Duration) {
-    let mut child: Child =
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("rcr starts");
-    std::thread::sleep(after);
-    let _ = child.kill();
-    child.wait().expect("it ends");
-}
-
 fn kill_9_at_40_moments_of_connect_and_disconnect() {
     on_a_host(|host| {
         host.create("back", "10.9.0.0/24");
@@ -192,7 +180,8 @@ fn kill_9_at_40_moments_of_connect_and_disconnect() {
         let whole = start.elapsed() / 2;
         let (mut on, mut off) = (0, 0);
         for (number, moment) in moments(40).enumerate() {
-            kill_after(join(if number % 2 == 0 { "connect" } else { "disconnect" }), whole.mul_f64(moment));
+            let word = if number % 2 == 0 { "connect" } else { "disconnect" };
+            kill_after(&mut join(word), whole.mul_f64(moment), || ());
             // Any command cleans up.
             ok(&mut host.rcr(&["ps"]));
             let networks = host.inspect("web")["NetworkSettings"]["Networks"].clone();
@@ -225,7 +214,7 @@ fn kill_9_at_30_moments_of_a_run_on_a_network() {
         let whole = start.elapsed();
         let (other, _) = host.server("other", &["-p", "8081:80", "--network", "back"], &answers("other", 80));
         for moment in moments(30) {
-            kill_after(run(), whole.mul_f64(moment));
+            kill_after(&mut run(), whole.mul_f64(moment), || ());
             assert_eq!(ok(&mut host.rcr(&["ps", "-q"])).lines().count(), 1, "killed at {moment:.2}");
             assert_eq!(host.leases(), 1, "killed at {moment:.2}");
             until("the cables go with the namespace", || host.cables().len() == 1);

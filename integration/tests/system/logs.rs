@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = cases!("logs":
     followed_until_the_end [Root, BUSYBOX],
     files_are_rotated_under_load [Root, BUSYBOX],
     a_log_that_is_not_wanted_is_not_kept [Root, BUSYBOX],
+    details_are_as_dockers [Root, BUSYBOX],
 );
 
 fn streams_and_times_are_kept_apart() {
@@ -132,5 +133,33 @@ fn a_log_that_is_not_wanted_is_not_kept() {
         &["syslog", "json-file"],
     );
     ok(&mut rcr(&world, &["rm", "mute"]));
+    assert_no_container(&world);
+}
+
+/// What a log driver was asked to add comes before each line; json-file was asked for nothing, and docker prints the space.
+fn details_are_as_dockers() {
+    let (world, image) = world();
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "talk",
+        "--label",
+        "a=b",
+        "-e",
+        "C=d",
+        &image,
+        "sh",
+        "-c",
+        "echo x; echo y >&2",
+    ];
+    ok(&mut rcr(&world, &run));
+    ok(&mut rcr(&world, &["wait", "talk"]));
+    let said = say(&mut rcr(&world, &["logs", "--details", "talk"]));
+    assert_eq!((said.out.as_str(), said.err.as_str()), (" x\n", " y\n"));
+    let timed = ok(&mut rcr(&world, &["logs", "--details", "-t", "talk"]));
+    let (time, rest) = timed.split_once(' ').expect("a time");
+    assert!(time.ends_with('Z') && rest == " x", "{timed}");
+    ok(&mut rcr(&world, &["rm", "talk"]));
     assert_no_container(&world);
 }

@@ -24,6 +24,7 @@ mod health;
 mod hostile_images;
 mod joining;
 mod killed;
+mod killed_on_a_network;
 mod lifecycle;
 mod limits;
 mod logs;
@@ -37,6 +38,7 @@ mod network;
 mod process_fields;
 mod processes;
 mod prune;
+mod published;
 mod reach;
 mod resources;
 mod restart;
@@ -64,6 +66,7 @@ fn main() {
         joining::CASES,
         reach::CASES,
         cni::CASES,
+        published::CASES,
         walk::CASES,
         exec::CASES,
         watch::CASES,
@@ -71,6 +74,7 @@ fn main() {
         containers::CASES,
         detached::CASES,
         killed::CASES,
+        killed_on_a_network::CASES,
         logs::CASES,
         health::CASES,
         restart::CASES,

@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = cases!("manners":
     fish_completes [Program("fish")],
     manual_pages_are_clean [Program("groff")],
     slips_are_told_what_was_meant [Root, BUSYBOX],
+    colour_is_for_terminals_and_who_wants_it [Program("python3")],
     groups_of_commands_do_the_same [Root, BUSYBOX],
     sizes_are_what_was_written [Root, BUSYBOX],
     a_thousand_containers_are_listed_at_once [Root, BUSYBOX],
@@ -208,4 +209,30 @@ fn children_time() -> Duration {
     let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
     let ticks = |n: usize| fields.split_whitespace().nth(n).and_then(|n| n.parse().ok()).unwrap_or(0u64);
     Duration::from_millis((ticks(13) + ticks(14)) * 10)
+}
+
+fn colour_is_for_terminals_and_who_wants_it() {
+    let world = World::new();
+    let on_a_terminal = |set: Option<&str>, args: &[&str]| {
+        let rcr = world.rcr();
+        let mut command = Command::new("python3");
+        let terminal = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/system/terminal.py");
+        command.arg(terminal).arg(rcr.get_program()).args(rcr.get_args()).args(args).stdin(Stdio::null());
+        command
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR")
+            .env_remove("CLICOLOR_FORCE");
+        command.envs(set.map(|value| ("NO_COLOR", value)));
+        let output = command.output().expect("python3 starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for args in [&["--help"][..], &["run", "--help"]] {
+        assert!(on_a_terminal(None, args).contains("\x1b["), "{args:?}");
+        // Its presence counts, but not when it is empty (no-color.org).
+        assert!(on_a_terminal(Some(""), args).contains("\x1b["), "{args:?}");
+        assert!(!on_a_terminal(Some("1"), args).contains('\x1b'), "{args:?}");
+        let said = world.rcr().args(args).env("TERM", "xterm").output().expect("rcr runs");
+        assert!(!said.stdout.contains(&0x1b) && !said.stderr.contains(&0x1b), "{args:?}: no terminal");
+    }
 }

@@ -25,6 +25,9 @@ pub(crate) const CASES: &[Case] = cases!("names":
     a_killed_server_is_started_again_by_the_next_command [Root, BUSYBOX],
     noise_and_floods_do_not_end_it [Root, BUSYBOX],
     another_dns_server_on_every_address_is_named [Root, BUSYBOX],
+    names_are_answered_by_ipv6_too [Root, BUSYBOX],
+    the_bridge_asks_resolvers_that_only_the_host_reaches [Root, BUSYBOX],
+    who_gets_no_resolver_is_told [Root, BUSYBOX],
 );
 
 impl Host {
@@ -311,5 +314,80 @@ fn another_dns_server_on_every_address_is_named() {
         }
         assert_eq!(said.err.lines().count(), 1, "{}", said.err);
         assert_eq!(host.leases(), 0);
+    });
+}
+
+fn names_are_answered_by_ipv6_too() {
+    on_a_host(|host| {
+        host.set_resolvers("nameserver 127.0.0.53\n");
+        upstream("127.0.0.53:53", [192, 0, 2, 7]);
+        ok(&mut host.rcr(&["network", "create", "--subnet", "10.9.0.0/24", "--subnet", "fd09::/64", "back"]));
+        let (db, _) = host.server("db", &["--network", "back"], "sleep 1000");
+        let out = host.shell("back", "nslookup db fd09::1; nslookup -type=a some.example fd09::1");
+        for word in ["[fd09::1]:53", "Address: 10.9.0.2", "Address: fd09::2", "Address: 192.0.2.7"] {
+            assert!(out.contains(word), "{word}: {out}");
+        }
+        // By TCP: a question for db, type A, behind its length.
+        let question = r"\0\024\0\1\1\0\0\1\0\0\0\0\0\0\2db\0\0\1\0\1";
+        let ask = format!("printf '{question}' | nc -w 2 fd09::1 53 | tail -c 4 | od -An -tu1");
+        let out = host.shell("back", &ask);
+        assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["10", "9", "0", "2"], "{out}");
+        // Nobody but its containers is answered by that address either.
+        let out = host.shell("bridge", "nslookup -type=a db fd09::1 2>&1; true");
+        assert!(!out.contains("10.9.0.2"), "{out}");
+        host.end("db", db);
+    });
+}
+
+fn the_bridge_asks_resolvers_that_only_the_host_reaches() {
+    on_a_host(|host| {
+        host.set_resolvers("nameserver 127.0.0.53\nsearch corp.example\n");
+        upstream("127.0.0.53:53", [192, 0, 2, 7]);
+        let (db, _) = host.server("db", &["--dns", "192.0.2.9"], "sleep 1000");
+        assert!(host.name_servers().is_empty(), "nobody asks it");
+        let out =
+            host.shell("bridge", "cat /etc/resolv.conf; nslookup -type=a db; nslookup -type=a some.example");
+        assert!(out.starts_with("nameserver 10.77.0.1\nsearch corp.example\n"), "{out}");
+        // It still has no names of containers: the resolver knows each.
+        assert!(!out.contains("10.77.0.2") && out.matches("Address: 192.0.2.7").count() == 2, "{out}");
+        let out = ok(&mut host.run(&["--dns-search", "x.example"], &["cat", "/etc/resolv.conf"]));
+        assert_eq!(out, "nameserver 10.77.0.1\nsearch x.example");
+        // On a network of its own that one's server is the one, and the bridge's when that is left.
+        ok(&mut host.rcr(&["network", "create", "--subnet", "10.9.0.0/24", "back"]));
+        let (web, _) = host.server("web", &["--network", "back"], "sleep 1000");
+        ok(&mut host.rcr(&["network", "connect", "bridge", "web"]));
+        let resolv_conf = || ok(&mut host.rcr(&["exec", "web", "cat", "/etc/resolv.conf"]));
+        assert!(resolv_conf().starts_with("nameserver 10.9.0.1\n"), "{}", resolv_conf());
+        ok(&mut host.rcr(&["network", "disconnect", "back", "web"]));
+        assert!(resolv_conf().starts_with("nameserver 10.77.0.1\n"), "{}", resolv_conf());
+        let out = ok(&mut host.rcr(&["exec", "web", "nslookup", "-type=a", "some.example"]));
+        assert!(out.contains("Address: 192.0.2.7"), "{out}");
+        host.end("web", web);
+        host.end("db", db);
+        until("it goes with the last one", || host.name_servers().is_empty());
+    });
+}
+
+fn who_gets_no_resolver_is_told() {
+    on_a_host(|host| {
+        let _outside = Outside::new();
+        host.set_resolvers("nameserver 127.0.0.1\n");
+        // Another server on every address hears what containers ask the bridge.
+        let other = UdpSocket::bind("0.0.0.0:53").expect("the port is free here");
+        let said = say(&mut host.run(&[], &["cat", "/etc/resolv.conf"]));
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "nameserver 10.77.0.1\n", ""));
+        assert!(host.name_servers().is_empty());
+        drop(other);
+        // On the wire the host has no address that could be asked.
+        let create = ["network", "create", "-d", "macvlan", "-o", "parent=up0", "--subnet", "192.0.2.0/24"];
+        ok(&mut host.rcr(
+            &[&create[..], &["--gateway", "192.0.2.2", "--ip-range", "192.0.2.64/26", "wire"]].concat(),
+        ));
+        let said = say(&mut host.run(&["--network", "wire"], &["cat", "/etc/resolv.conf"]));
+        assert_eq!((said.code, said.out.as_str()), (0, ""));
+        assert!(said.err.contains("no name server") && said.err.contains("--dns"), "{}", said.err);
+        let said =
+            say(&mut host.run(&["--network", "wire", "--dns", "192.0.2.2"], &["cat", "/etc/resolv.conf"]));
+        assert_eq!((said.out.as_str(), said.err.as_str()), ("nameserver 192.0.2.2\n", ""));
     });
 }

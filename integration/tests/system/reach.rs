@@ -32,7 +32,7 @@ pub(crate) const CASES: &[Case] = cases!("reach":
 
 impl Host {
     /// Does something in the network of a running container.
-    fn within<T: Send>(&self, container: &str, what: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn within<T: Send>(&self, container: &str, what: impl FnOnce() -> T + Send) -> T {
         let pid = self.inspect(container)["State"]["Pid"].to_string();
         let there = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("it runs");
         std::thread::scope(|scope| {
@@ -46,7 +46,7 @@ impl Host {
 }
 
 /// Says who calls to each that connects, for as long as the process lives.
-fn mirror(listener: TcpListener) {
+pub(crate) fn mirror(listener: TcpListener) {
     std::thread::spawn(move || {
         while let Ok((mut stream, from)) = listener.accept() {
             let mut said = [0; 64];
@@ -57,7 +57,7 @@ fn mirror(listener: TcpListener) {
 }
 
 /// Sends each datagram back.
-fn echo(socket: UdpSocket) {
+pub(crate) fn echo(socket: UdpSocket) {
     std::thread::spawn(move || {
         let mut said = [0; 64];
         while let Ok((length, from)) = socket.recv_from(&mut said) {
@@ -67,7 +67,7 @@ fn echo(socket: UdpSocket) {
 }
 
 /// Whether what is sent to `to` comes back.
-fn comes_back(to: &str) -> bool {
+pub(crate) fn comes_back(to: &str) -> bool {
     let to: SocketAddr = to.parse().expect("an address");
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
     let socket = UdpSocket::bind((any, 0)).expect("a port");
@@ -76,7 +76,7 @@ fn comes_back(to: &str) -> bool {
     socket.send_to(b"ping", to).is_ok() && socket.recv(&mut said).is_ok() && &said == b"ping"
 }
 
-fn is_refused_or_lost(to: &str) -> bool {
+pub(crate) fn is_refused_or_lost(to: &str) -> bool {
     TcpStream::connect_timeout(&to.parse().expect("an address"), Duration::from_millis(700)).is_err()
 }
 

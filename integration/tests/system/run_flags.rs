@@ -16,6 +16,7 @@ const BUSYBOX: harness::host::Need = File("/bin/busybox");
 pub(crate) const CASES: &[Case] = cases!("run_flags":
     limits_reach_the_cgroup [Root, BUSYBOX],
     cgroups_lie_below_the_one_asked_for [Root, BUSYBOX],
+    limits_of_memory_and_disks_reach_the_cgroup [Root, BUSYBOX],
     shared_memory_has_the_size_asked_for [Root, BUSYBOX],
     namespaces_of_the_host_and_of_another_container [Root, BUSYBOX],
     shared_memory_is_shared_by_the_willing [Root, BUSYBOX],
@@ -152,6 +153,62 @@ fn cgroups_lie_below_the_one_asked_for() {
     assert_none_since(&before);
 }
 
+fn limits_of_memory_and_disks_reach_the_cgroup() {
+    let (world, image) = world();
+    let before = Snapshot::take();
+    let v1 = std::path::Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists();
+    let flags =
+        ["-m=64m", "--memory-swap=96m", "--memory-swappiness=7", "--oom-kill-disable", "--blkio-weight=300"];
+    let (child, pid) = background(&world, "limited", &flags, &image, "sleep 60");
+    // v2 counts swap alone, and knows neither swappiness nor a container that waits instead of being killed.
+    let swap = cgroup_file(pid, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+    assert_eq!(swap, if v1 { 96 << 20 } else { 32 << 20 }.to_string());
+    if v1 {
+        assert_eq!(cgroup_file(pid, "memory", "memory.swappiness", ""), "7");
+        let control = cgroup_file(pid, "memory", "memory.oom_control", "");
+        assert!(control.starts_with("oom_kill_disable 1"), "{control}");
+    }
+    let places = [("/sys/fs/cgroup/blkio", "blkio.weight"), ("/sys/fs/cgroup/blkio", "blkio.bfq.weight")];
+    let weight = places.iter().find(|(root, file)| {
+        // The host's own group may not have it where a new one has.
+        fs::read_dir(root).into_iter().flatten().flatten().any(|entry| entry.path().join(file).exists())
+    });
+    if let Some((_, file)) = weight {
+        assert_eq!(cgroup_file(pid, "blkio", file, "io.bfq.weight").trim_start_matches("default "), "300");
+    }
+    let config = inspect(&world, "limited")["HostConfig"].clone();
+    assert_eq!(
+        (&config["MemorySwappiness"], &config["OomKillDisable"], &config["BlkioWeight"]),
+        (&json!(7), &json!(true), &json!(300))
+    );
+    end(&world, "limited", child);
+    // docker's rules: twice the memory if nothing is said, and none at all with -1.
+    for (flags, v1_swap, v2_swap) in [
+        (&["-m=64m"][..], (128u64 << 20).to_string(), (64u64 << 20).to_string()),
+        (&["-m=64m", "--memory-swap=64m"], (64u64 << 20).to_string(), "0".to_owned()),
+        (&["-m=64m", "--memory-swap=-1"], String::new(), "max".to_owned()),
+    ] {
+        let (child, pid) = background(&world, "limited", flags, &image, "sleep 60");
+        let swap = cgroup_file(pid, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+        match (v1, v1_swap.as_str()) {
+            // The kernel's word for none: the highest number of pages.
+            (true, "") => assert!(swap.parse::<u64>().expect("a number") > 1 << 62, "{swap}"),
+            (true, want) => assert_eq!(swap, want, "{flags:?}"),
+            (false, _) => assert_eq!(swap, v2_swap, "{flags:?}"),
+        }
+        end(&world, "limited", child);
+    }
+    for (flags, words) in [
+        (&["--memory-swap=96m"][..], &["memory-swap", "memory"][..]),
+        (&["-m=64m", "--memory-swap=32m"], &["swap"]),
+        (&["--memory-swappiness=101"], &["101", "0 to 100"]),
+        (&["--blkio-weight=5"], &["5", "10 to 1000"]),
+    ] {
+        fails(&mut run(&world, &[&["--rm"], flags, &[&image, "true"]].concat()), 125, words);
+    }
+    assert_none_since(&before);
+}
+
 fn shared_memory_has_the_size_asked_for() {
     let (world, image) = world();
     let script = "df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2";
@@ -186,7 +243,6 @@ fn namespaces_of_the_host_and_of_another_container() {
     assert_none_since(&before);
 }
 
-/// /dev/loop-control, which no container may use by default.
 fn shared_memory_is_shared_by_the_willing() {
     let (world, image) = world();
     let before = Snapshot::take();
@@ -234,6 +290,7 @@ fn shared_memory_is_shared_by_the_willing() {
     assert_none_since(&before);
 }
 
+/// /dev/loop-control, which no container may use by default.
 fn devices_and_what_may_be_done_with_them() {
     let (world, image) = world();
     let flag = "/dev/loop-control:/dev/it";

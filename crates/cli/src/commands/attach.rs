@@ -28,7 +28,8 @@ impl Attach {
     pub(crate) fn execute(self, engine: &Engine) -> Result<u8, Error> {
         let options = AttachOptions {
             stdin: !self.no_stdin && opens_stdin(engine, &self.container)?,
-            output: true,
+            stdout: true,
+            stderr: true,
             sig_proxy: self.sig_proxy,
             detach_keys: self.detach_keys,
         };

@@ -63,7 +63,8 @@ impl Run {
         let asked = |name| options.attach.is_empty() || options.attach.contains(&name);
         let attach = AttachOptions {
             stdin: options.interactive && asked(StreamName::Stdin),
-            output: asked(StreamName::Stdout) || asked(StreamName::Stderr),
+            stdout: asked(StreamName::Stdout),
+            stderr: asked(StreamName::Stderr),
             sig_proxy: self.sig_proxy,
             detach_keys: self.detach_keys.unwrap_or_else(attach::usual_keys),
         };

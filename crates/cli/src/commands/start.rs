@@ -57,7 +57,8 @@ impl Start {
         };
         let options = AttachOptions {
             stdin: self.interactive && attach::opens_stdin(engine, name)?,
-            output: self.attach || self.interactive,
+            stdout: true,
+            stderr: true,
             sig_proxy: true,
             detach_keys: self.detach_keys,
         };

@@ -43,10 +43,16 @@ pub(super) fn extract(
         let name = OsString::from_vec(name.to_vec());
         let header = entry.header();
         let (uid, gid) = (header.uid().map_err(bad())?, header.gid().map_err(bad())?);
-        let id = |n: u64| u32::try_from(n).unwrap_or(0);
+        let owner = owner(options, (uid, gid)).map_err(|id| {
+            let path = String::from_utf8_lossy(&path);
+            Error::Invalid(format!(
+                "the tar's entry {path:?} belongs to {id}, which is no user or group ID; leave out -a to give it to the \
+                 container's root"
+            ))
+        })?;
         let mode = header.mode().map_err(bad())?;
         let mtime = TimeSpec::new(i64::try_from(header.mtime().map_err(bad())?).unwrap_or(0), 0);
-        let attributes = Attributes::new(options, to, (id(uid), id(gid)), mode, mtime);
+        let attributes = Attributes::new(options, to, owner, mode, mtime);
         let device = {
             let number = |n: io::Result<Option<u32>>| n.ok().flatten().unwrap_or(0).into();
             nix::sys::stat::makedev(number(header.device_major()), number(header.device_minor()))
@@ -95,6 +101,16 @@ pub(super) fn extract(
         }
     }
     Ok(())
+}
+
+/// Owner and group that an entry asks for, or the one of them that no file can have: with -a it must not become another's.
+fn owner(options: CopyOptions, (uid, gid): (u64, u64)) -> Result<(u32, u32), u64> {
+    // chown(2) takes the highest number for "as it is".
+    let id = |n: u64| u32::try_from(n).ok().filter(|n| *n != u32::MAX).ok_or(n);
+    match options.archive {
+        true => Ok((id(uid)?, id(gid)?)),
+        false => Ok((0, 0)),
+    }
 }
 
 /// The path of an entry without `.` and slashes at its ends.

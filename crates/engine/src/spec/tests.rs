@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::isolation::{DeviceRule, Isolation, Share};
+use crate::limits::Limits;
 use crate::options::{Origin, Tmpfs, Ulimit, Volume};
 
 fn image(config: Value) -> Config {
@@ -112,6 +114,42 @@ fn golden_privileged() {
     device.set_path("/dev/fuse".into()).set_major(10).set_minor(229).set_file_mode(Some(0o666));
     device.set_typ(oci::runtime::LinuxDeviceType::C);
     golden("privileged", &written(&Config::default(), &options, None, &[device]));
+}
+
+/// docker's flags of limits, namespaces, devices and security that came after `golden_every_flag`.
+#[test]
+fn golden_limits_and_isolation() {
+    let mut options = RunOptions::new("x");
+    options.command = vec!["sh".into()];
+    options.memory = Some(64 << 20);
+    options.limits = Limits {
+        cpu_shares: Some(512),
+        cpu_period: Some(50_000),
+        cpu_quota: Some(25_000),
+        cpuset_cpus: Some("0-1".into()),
+        cpuset_mems: Some("0".into()),
+        memory_swap: Some(96 << 20),
+        memory_reservation: Some(32 << 20),
+        memory_swappiness: Some(7),
+        oom_kill_disable: true,
+        oom_score_adj: Some(123),
+        blkio_weight: Some(300),
+    };
+    options.isolation = Isolation {
+        pid: Share::Host,
+        ipc_host: true,
+        uts_host: true,
+        cgroup_host: true,
+        shm_size: Some(1 << 20),
+        device_rules: vec![DeviceRule { kind: 'c', major: Some(10), minor: None, access: "rwm".into() }],
+        sysctls: vec![("net.ipv4.ip_forward".into(), "1".into())],
+        time_offsets: vec![("boottime".into(), 86_400, 5)],
+        no_new_privileges: true,
+        apparmor: Some("mine".into()),
+        system_paths: true,
+        ..Isolation::default()
+    };
+    golden("limits-and-isolation", &written(&Config::default(), &options, None, &[]));
 }
 
 /// Who mounts on /dev or on a file that rcr would bind gets just that (docker's rule).

@@ -123,6 +123,17 @@ impl Cgroup {
         Ok(Cgroup { dirs, tolerate: false })
     }
 
+    /// As [`Cgroup::open`], but only what [`Cgroup::is_frozen`] looks at: who lists containers asks for no more.
+    ///
+    /// # Errors
+    /// As [`Cgroup::open`].
+    pub fn open_freezer(paths: &BTreeMap<String, PathBuf>) -> Result<Cgroup, Error> {
+        let freezer = ["freezer", ""].into_iter().find_map(|controller| paths.get_key_value(controller));
+        Cgroup::open(
+            &freezer.map(|(controller, path)| (controller.clone(), path.clone())).into_iter().collect(),
+        )
+    }
+
     /// As [`Cgroup::open`], for a further process. Where the container runs an init system on cgroup v2, its own
     /// directory has been removed or hands out controllers and so takes no process (cgroups(7)): then it is the one
     /// that `init` is in.

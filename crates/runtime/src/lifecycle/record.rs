@@ -82,7 +82,7 @@ impl Record {
         if !self.is_alive()? {
             return Ok(Status::Stopped);
         }
-        if self.cgroup()?.is_frozen()? {
+        if Cgroup::open_freezer(&self.cgroup_paths)?.is_frozen()? {
             return Ok(Status::Paused);
         }
         Ok(if directory.has_fifo() { Status::Created } else { Status::Running })
