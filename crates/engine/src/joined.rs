@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sys::rtnetlink::Netlink;
 
 use crate::lock::{Kind, Lock};
-use crate::{Engine, Error, in_full, list, name, place, plugins, record};
+use crate::{Engine, Error, in_full, name, place, plugins, record};
 
 /// Name of the file that holds a [`Joined`].
 const FILE: &str = "network.json";

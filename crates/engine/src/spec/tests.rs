@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::isolation::{DeviceRule, Isolation, Share};
+use crate::isolation::{DeviceRule, Ipc, Isolation, Share};
 use crate::limits::Limits;
 use crate::options::{Origin, Tmpfs, Ulimit, Volume};
 
@@ -137,7 +137,7 @@ fn golden_limits_and_isolation() {
     };
     options.isolation = Isolation {
         pid: Share::Host,
-        ipc_host: true,
+        ipc: Ipc::Host,
         uts_host: true,
         cgroup_host: true,
         shm_size: Some(1 << 20),

@@ -142,6 +142,7 @@ impl Plugged {
             addresses: outcome.addresses(),
             gateways: outcome.gateways(),
             names: None,
+            resolver: None,
             aliases: self.aliases.clone(),
         }
     }
