@@ -201,7 +201,7 @@ mod tests {
     fn failures_name_network_plugin_and_cause() {
         for (script, words) in [
             (
-                r#"echo '{"code":11,"msg":"no addresses","details":"pool\nis full"}'; exit 1"#,
+                r#"printf %s '{"code":11,"msg":"no addresses","details":"pool\nis full"}'; exit 1"#,
                 "no addresses; pool is full",
             ),
             ("echo panic: oops >&2; echo more >&2; exit 2", "panic: oops (exit status: 2)"),

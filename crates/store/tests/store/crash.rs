@@ -28,6 +28,7 @@ fn bundle() -> Bundle {
 /// What `--child-pull STORE` does, in a process of its own: pulls, names and removes, until it is killed.
 pub(crate) fn child_pull(path: &Path) {
     let bundle = bundle();
+    println!("ready");
     loop {
         let store = Store::open(path).unwrap();
         // Another one at the same image may have removed it by now, or its name; nothing else may go wrong.
@@ -51,14 +52,23 @@ fn child(args: &[&str]) -> Child {
     Command::new("/proc/self/exe").args(args).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// One that has made what it pulls, which takes longest, and begins to pull.
+fn puller(store: &str) -> Child {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["--child-pull", store]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+    child
+}
+
 fn kill() {
     let place = Place::new();
     let path = place.path.to_str().unwrap();
     let mut found = 0;
     for round in 0..50u64 {
-        let first = child(&["--child-pull", path]);
+        let first = puller(path);
         // Every third time another one is at it too.
-        let second = (round % 3 == 0).then(|| child(&["--child-pull", path]));
+        let second = (round % 3 == 0).then(|| puller(path));
         std::thread::sleep(Duration::from_millis(20 + (round * 7919) % 400));
         for mut child in std::iter::once(first).chain(second) {
             // It must not have failed by itself.
