@@ -48,10 +48,6 @@ pub(crate) fn child_pull(path: &Path) {
     }
 }
 
-fn child(args: &[&str]) -> Child {
-    Command::new("/proc/self/exe").args(args).stderr(Stdio::piped()).spawn().unwrap()
-}
-
 /// One that has made what it pulls, which takes longest, and begins to pull.
 fn puller(store: &str) -> Child {
     let mut command = Command::new("/proc/self/exe");
