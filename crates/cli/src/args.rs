@@ -109,7 +109,12 @@ impl Globals {
     /// The engine on the chosen directories.
     pub(crate) fn engine(&self) -> Engine {
         let (root, runroot) = default_dirs(geteuid().is_root(), |name| std::env::var_os(name));
-        Engine { root: self.root.clone().unwrap_or(root), runroot: self.runroot.clone().unwrap_or(runroot) }
+        // A container's files are named to a runtime that begins elsewhere. Only an empty path has no absolute form.
+        let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Engine {
+            root: self.root.as_ref().map_or(root, whole),
+            runroot: self.runroot.as_ref().map_or(runroot, whole),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ const IMAGE: usize = 1700;
 const FILE_TENTHS: usize = 86;
 
 /// System calls of a command and of all that it starts.
-fn count(world: &World, command: &Command) -> usize {
+pub(crate) fn count(world: &World, command: &Command) -> usize {
     let table = world.path().join("calls");
     let mut traced = Command::new("strace");
     traced.args(["-f", "-c", "-o"]).arg(&table).arg(command.get_program()).args(command.get_args());

@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Case] = cases!("run":
     without_a_network_there_is_loopback_alone [Root, BUSYBOX],
     an_init_reaps_orphans_and_forwards_signals [Root, BUSYBOX],
     a_terminal_resizes_and_survives_an_interrupt [Root, BUSYBOX, Program("python3")],
+    directories_may_be_relative [Root, BUSYBOX],
     names_are_unique_and_kept_containers_are_listed [Root, BUSYBOX],
     missing_commands_give_127_and_126 [Root, BUSYBOX],
 );
@@ -312,6 +313,14 @@ fn a_terminal_resizes_and_survives_an_interrupt() {
     child.stdin.take().expect("a pipe").write_all(steps.as_bytes()).expect("writable");
     let output = child.wait_with_output().expect("python3 ends");
     assert_eq!(output.status.code(), Some(5), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+fn directories_may_be_relative() {
+    let (world, image) = world();
+    let mut command =
+        run(&world, &["--root", "store", "--runroot", "run", "--rm", &image, "cat", "/etc/hostname"]);
+    let said = ok(command.current_dir(world.path()));
+    assert_eq!(said.len(), 12, "{said}");
 }
 
 fn names_are_unique_and_kept_containers_are_listed() {
