@@ -163,7 +163,23 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Args, Refus
         .map_err(|error| Refusal::new(error, at_fault(&words)))
 }
 
-/// The tree with the one branch that a command line is for, if that is a command that people and rcr itself start often.
+/// Adds a command's flags.
+type Augment = fn(clap::Command) -> clap::Command;
+
+/// Commands that people and rcr itself start often.
+const BRANCHES: [(&str, Augment); 9] = [
+    ("run", run::Run::augment_args),
+    ("create", create::Create::augment_args),
+    ("start", start::Start::augment_args),
+    ("stop", stop::Stop::augment_args),
+    ("exec", exec::Exec::augment_args),
+    ("ps", ps::Ps::augment_args),
+    ("rm", rm::Rm::augment_args),
+    ("container-check", check::Check::augment_args),
+    ("container-ended", ended::Ended::augment_args),
+];
+
+/// The tree with the one branch that a command line is for, if it is among [`BRANCHES`].
 /// To make the whole tree takes as long as to make a container.
 fn branch(words: &[OsString]) -> Option<clap::Command> {
     let mut words = words.iter().skip(1).map(|word| word.to_str());
@@ -174,18 +190,8 @@ fn branch(words: &[OsString]) -> Option<clap::Command> {
             name => break name,
         }
     };
-    let branch = match name {
-        "run" => run::Run::augment_args(clap::Command::new("run")),
-        "create" => create::Create::augment_args(clap::Command::new("create")),
-        "start" => start::Start::augment_args(clap::Command::new("start")),
-        "stop" => stop::Stop::augment_args(clap::Command::new("stop")),
-        "exec" => exec::Exec::augment_args(clap::Command::new("exec")),
-        "ps" => ps::Ps::augment_args(clap::Command::new("ps")),
-        "rm" => rm::Rm::augment_args(clap::Command::new("rm")),
-        "container-check" => check::Check::augment_args(clap::Command::new("container-check")),
-        "container-ended" => ended::Ended::augment_args(clap::Command::new("container-ended")),
-        _ => return None,
-    };
+    let (name, augment) = BRANCHES.into_iter().find(|(branch, _)| *branch == name)?;
+    let branch = augment(clap::Command::new(name));
     Some(Globals::augment_args(clap::Command::new("rcr").args_override_self(true)).subcommand(branch))
 }
 
@@ -256,9 +262,7 @@ mod tests {
     fn a_branch_is_as_in_the_tree() {
         let mut tree = tree();
         tree.build();
-        for name in
-            ["run", "create", "start", "stop", "exec", "ps", "rm", "container-check", "container-ended"]
-        {
+        for (name, _) in BRANCHES {
             let words = ["rcr", "-D", "--root", "/r", name, "x"].map(OsString::from);
             let mut branch = branch(&words).expect(name);
             branch.build();

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -70,14 +70,8 @@ pub fn commit(engine: &Engine, options: &CommitOptions) -> Result<Digest, Error>
 fn freeze(engine: &Engine, record: &Record) -> Result<Option<Lock>, Error> {
     let what = format!("pause container {}", record.name);
     // Another commit of it is under way.
-    let until = Instant::now() + PATIENCE;
-    let lock = loop {
-        match Lock::try_take(engine, &Kind::Frozen.of(&record.id))? {
-            Some(lock) => break lock,
-            None if Instant::now() > until => return Err(Error::Busy(record.name.clone())),
-            None => sleep(Duration::from_millis(20)),
-        }
-    };
+    let lock = Lock::wait_for(PATIENCE, || Lock::try_take(engine, &Kind::Frozen.of(&record.id)))?;
+    let lock = lock.ok_or_else(|| Error::Busy(record.name.clone()))?;
     if life(engine, &record.id)?.status != ContainerStatus::Running {
         lock.finish()?;
         return Ok(None);

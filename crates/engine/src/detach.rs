@@ -97,14 +97,8 @@ pub fn restart(engine: &Engine, container: &str, timeout: Option<Option<Duration
     run::seal()?;
     enter(engine)?;
     let id = name::resolve(engine, container)?;
-    let until = Instant::now() + PATIENCE;
-    let lock = loop {
-        match Lock::try_take_with_children(engine, &Kind::Restart.of(&id))? {
-            Some(lock) => break lock,
-            None if Instant::now() > until => return Err(Error::Busy(container.to_owned())),
-            None => std::thread::sleep(Duration::from_millis(10)),
-        }
-    };
+    let take = || Lock::try_take_with_children(engine, &Kind::Restart.of(&id));
+    let lock = Lock::wait_for(PATIENCE, take)?.ok_or_else(|| Error::Busy(container.to_owned()))?;
     let restarted = crate::stop(engine, container, timeout).and_then(|()| start(engine, container));
     recover(engine, &id, lock)?;
     restarted

@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use network::{Attachment, Join, Network, Networks, Plugged, Published, Table};
 use serde::{Deserialize, Serialize};
@@ -65,19 +64,11 @@ pub(crate) fn read(dir: &Path) -> Option<Joined> {
 /// The right to change what container `id` has of its networks, and what its record says. If its holder is killed, the next
 /// command finishes or takes back what was under way (`joining::recover`).
 pub(crate) fn lock(engine: &Engine, id: &str) -> Result<Lock, Error> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(lock) = Lock::try_take(engine, &Kind::Record.of(id))? {
-            return Ok(lock);
-        }
-        if Instant::now() > deadline {
-            let id = name::short(id);
-            return Err(Error::Invalid(format!(
-                "another command is at the networks or the name of container {id}; try again"
-            )));
-        }
-        sleep(Duration::from_millis(2));
-    }
+    let lock = Lock::wait_for(PATIENCE, || Lock::try_take(engine, &Kind::Record.of(id)))?;
+    lock.ok_or_else(|| {
+        let id = name::short(id);
+        Error::Invalid(format!("another command is at the networks or the name of container {id}; try again"))
+    })
 }
 
 /// The network namespace of a process, if it lives.

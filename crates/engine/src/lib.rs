@@ -115,7 +115,7 @@ pub use upkeep::{Finding, Problem, fsck, prune_containers, prune_images};
 pub use usage::{Reading, Usage, usage};
 pub use volumes::{VolumeSummary, create_volume, inspect_volume, prune_volumes, remove_volume, volumes};
 
-/// Where everything is kept. Making one touches nothing.
+/// Where everything is kept, by absolute paths. Making one touches nothing.
 #[derive(Debug, Clone)]
 pub struct Engine {
     /// Images and containers; survives a reboot. `/var/lib/rcr` for root.

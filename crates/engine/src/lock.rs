@@ -12,6 +12,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -97,6 +99,20 @@ impl Lock {
             }
             if file.metadata().map_err(fail)?.nlink() > 0 {
                 return Ok(Some(Self { path, held: file }));
+            }
+        }
+    }
+
+    /// Tries again until it has the lock; `None` if somebody else has had it for all of `patience`.
+    pub(crate) fn wait_for(
+        patience: Duration,
+        mut take: impl FnMut() -> Result<Option<Self>, Error>,
+    ) -> Result<Option<Self>, Error> {
+        let until = Instant::now() + patience;
+        loop {
+            match take()? {
+                None if Instant::now() <= until => sleep(Duration::from_millis(2)),
+                taken => return Ok(taken),
             }
         }
     }

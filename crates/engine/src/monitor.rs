@@ -8,7 +8,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -235,7 +235,7 @@ fn become_monitor(
     }
     if options.log.keep {
         let log = log_path(engine, &record.id);
-        words.push([b"log=", absolute(&log)?.as_os_str().as_bytes()].concat());
+        words.push([b"log=", log.as_os_str().as_bytes()].concat());
         words.push(format!("max-size={}", options.log.max_size).into_bytes());
         words.push(format!("max-file={}", options.log.max_file).into_bytes());
     }
@@ -274,7 +274,7 @@ fn rcr_words(engine: &Engine, program: &Path) -> Result<Vec<Vec<u8>>, Error> {
     let mut words = vec![program.as_os_str().as_bytes().to_vec()];
     for (flag, dir) in [("--root", &engine.root), ("--runroot", &engine.runroot)] {
         words.push(flag.into());
-        words.push(absolute(dir)?.into_os_string().into_vec());
+        words.push(dir.as_os_str().as_bytes().to_vec());
     }
     Ok(words)
 }
@@ -328,10 +328,6 @@ fn leave_the_caller() -> std::io::Result<()> {
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stderr(&null)?;
     std::env::set_current_dir("/")
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(path).map_err(Error::io(format!("find {path:?}")))
 }
 
 /// Where rcr's own program file is. To be asked before the process is forked, which does not know any more.

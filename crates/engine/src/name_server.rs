@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -105,9 +105,8 @@ fn start(engine: &Engine, network: &Network) -> Result<(), Error> {
     let fail = || Error::io(what());
     // It must hold nothing open that this process got from its caller.
     close_on_exec_from(3).map_err(fail())?;
-    let absolute = |path: &Path| std::path::absolute(path).map_err(fail());
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(NAME_SERVER).arg(absolute(&engine.root)?).arg(absolute(&engine.runroot)?).arg(&network.id);
+    command.arg0(NAME_SERVER).arg(&engine.root).arg(&engine.runroot).arg(&network.id);
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let output = command.output().map_err(fail())?;
     if output.status.success() {
