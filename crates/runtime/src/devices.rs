@@ -125,6 +125,26 @@ pub struct Rule {
     pub access: Access,
 }
 
+impl Rule {
+    /// What it is about, as the kernel has it in `devices.list`: `c 1:3 rwm`.
+    pub(crate) fn subject(&self) -> String {
+        let kind = match self.kind {
+            Kind::All => "a",
+            Kind::Block => "b",
+            Kind::Char => "c",
+        };
+        let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
+        format!("{kind} {}:{} {}", number(self.major), number(self.minor), self.access)
+    }
+}
+
+/// `allow c 1:3 rwm`.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", if self.allow { "allow" } else { "deny" }, self.subject())
+    }
+}
+
 /// What every container may, whatever its configuration says, as with runc and crun: make any node (opening it is
 /// another matter), and use the default nodes, its terminals, and /dev/net/tun.
 const ALWAYS: [(Option<u32>, Option<u32>); 9] = [
@@ -139,7 +159,10 @@ const ALWAYS: [(Option<u32>, Option<u32>); 9] = [
     (Some(10), Some(200)),
 ];
 
-/// The rules of `linux.resources.devices`, then those every container has.
+/// How many rules [`rules`] ends with that every container has.
+pub const USUAL: usize = 2 + ALWAYS.len();
+
+/// The rules of `linux.resources.devices`, then the [`USUAL`] ones.
 ///
 /// # Errors
 /// A number out of range, an unknown type or access, named by its place in config.json.

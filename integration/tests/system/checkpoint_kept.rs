@@ -1,9 +1,10 @@
-//! checkpoint and restore with --ext-unix-sk, --shell-job and --file-locks: what criu refuses without them, and what it keeps with
+//! checkpoint and restore with --ext-unix-sk, --shell-job, --file-locks and --link-remap: what criu refuses without them, and what it keeps with
 //! them. The tests want a kernel on which criu works.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub(crate) const CASES: &[Case] = cases!("checkpoint_kept":
     a_socket_is_connected_to_its_peer_outside_again [Root, BUSYBOX, Criu],
     a_shell_job_is_restored_when_asked_to [Root, BUSYBOX, Criu, Program("setsid")],
     a_lock_of_a_file_is_held_again [Root, BUSYBOX, Criu, Program("flock")],
+    a_file_whose_name_is_gone_is_open_again [Root, BUSYBOX, Criu],
 );
 
 /// criu refuses without `flag`, and the container goes on.
@@ -175,5 +177,26 @@ fn a_lock_of_a_file_is_held_again() {
     assert!(is_held());
     delete(&bundle, "locking");
     assert!(!is_held());
+    assert_none_since(&before);
+}
+
+/// The file has another name still, or criu would keep its contents without being asked.
+fn a_file_whose_name_is_gone_is_open_again() {
+    let bundle = stage("echo kept > /a; ln /a /b; exec 9</a; rm /a; exec sleep 1000", |_, _| ());
+    let before = Snapshot::take();
+    let other = bundle.rootfs().join("b");
+    let is_open = || {
+        let pid = state(&bundle, "open")["pid"].clone();
+        let opened = fs::metadata(format!("/proc/{pid}/fd/9"));
+        opened.is_ok_and(|file| fs::metadata(&other).is_ok_and(|there| file.ino() == there.ino()))
+    };
+    start(&bundle, "open");
+    until("the file", || is_open() && !bundle.rootfs().join("a").exists());
+    refused_without("link-remap", &bundle, "open");
+    ok(&mut checkpoint(&bundle, "open", "images", &["--link-remap"]));
+    is_gone(&bundle, "open");
+    quiet(&mut restore(&bundle, "open", "images", &["-d"]));
+    assert!(is_open());
+    delete(&bundle, "open");
     assert_none_since(&before);
 }

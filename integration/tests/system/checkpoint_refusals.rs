@@ -150,6 +150,7 @@ fn flags_and_states_are_checked() {
         (&["--manage-cgroups-mode", "hard"], &["manage-cgroups-mode", "hard"]),
         (&["--status-fd", "x"], &["--status-fd"]),
         (&["--lsm-profile", "x"], &["flag provided but not defined"]),
+        (&["--lsm-mount-context", "x"], &["flag provided but not defined"]),
     ] {
         fails(&mut checkpoint(&bundle, "box", "images", flags), 1, words);
     }

@@ -7,7 +7,7 @@ use harness::disk::LoopDevice;
 use harness::host::Need::{Path as FileNeed, Program, Root};
 use harness::leaks::{Snapshot, assert_none_since};
 use harness::stage::{Stage, create, delete};
-use harness::world::{fails, say};
+use harness::world::{fails, ok, say};
 use harness::{Case, cases};
 use serde_json::{Value, json};
 
@@ -18,6 +18,8 @@ pub(crate) const CASES: &[Case] = cases!("limits":
     each_limit_of_a_device_is_in_its_file [Root, BUSYBOX, Program("losetup")],
     realtime_limits_are_written [Root, BUSYBOX, FileNeed("/sys/fs/cgroup/cpu/cpu.rt_runtime_us")],
     nothing_said_is_no_limit [Root, BUSYBOX],
+    what_the_kernel_dropped_is_left_out_with_a_word [Root, BUSYBOX],
+    the_plan_names_each_file [Root, BUSYBOX],
     what_the_hierarchy_has_not_is_refused_by_name [Root, BUSYBOX],
 );
 
@@ -111,6 +113,33 @@ fn each_limit_of_a_device_is_in_its_file() {
         let text = cgroup.read(&format!("blkio.throttle.{file}_device"));
         assert_eq!(text, format!("{major}:{minor} {value}"), "{file}");
     }
+}
+
+fn what_the_kernel_dropped_is_left_out_with_a_word() {
+    let stage = Stage::new("true", |config, _| {
+        config["linux"]["resources"] =
+            json!({"memory": {"limit": 67_108_864, "kernel": 1, "kernelTCP": 1, "useHierarchy": true}});
+    });
+    let said = stage.run("old");
+    let warning = "level=warning msg=\"Kernel memory settings are ignored and will be removed\"";
+    assert!(said.code == 0 && said.err.contains(warning), "{}", said.err);
+}
+
+/// What `plan` says is what create writes.
+fn the_plan_names_each_file() {
+    let resources = json!({"pids": {"limit": 99}, "memory": {"limit": 67_108_864}});
+    let (stage, cgroup) = created(&resources);
+    let plan = ok(stage.world.runtime().arg("plan").arg(&stage.dir));
+    let files: Vec<(&str, &str)> = plan
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("write ")?.split_once(" to "))
+        .collect();
+    assert!(files.len() == 2, "{plan}");
+    for (value, file) in files {
+        assert_eq!(cgroup.read(file), value, "{file}");
+    }
+    assert!(plan.contains("device rules: allow what every container may use"), "{plan}");
+    delete(&stage, "box");
 }
 
 fn realtime_limits_are_written() {

@@ -8,7 +8,6 @@ use super::dir::Dir;
 use crate::devices::{Access, Kind, Rule};
 use crate::{Error, ErrorKind};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 /// Which devices an exception is for: never [`Kind::All`].
@@ -135,18 +134,7 @@ fn overlap((kind, major, minor): Pattern, other: Pattern) -> bool {
 
 /// `c 1:3 rwm`.
 fn line((kind, major, minor): Pattern, access: Access) -> String {
-    let mut line = match kind {
-        Kind::Block => "b ".to_owned(),
-        _ => "c ".to_owned(),
-    };
-    for (number, end) in [(major, ":"), (minor, " ")] {
-        // Writing to a string does not fail.
-        let _ = match number {
-            Some(n) => write!(line, "{n}{end}"),
-            None => write!(line, "*{end}"),
-        };
-    }
-    line + &access.to_string()
+    Rule { allow: true, kind, major, minor, access }.subject()
 }
 
 #[cfg(test)]

@@ -11,8 +11,52 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What to write for some `linux.resources`, as this host has the controllers.
+pub(crate) struct Files {
+    /// In the hierarchies of v1, in order.
+    pub v1: Vec<Setting>,
+    /// In the unified hierarchy, in order.
+    pub v2: Vec<Setting>,
+    /// The controllers that only the unified hierarchy can have, by their names in v1. Where all are in it: none is listed.
+    pub elsewhere: BTreeSet<String>,
+    /// What is left out, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// The files to write for `resources`, on a host whose v1 hierarchies have the controllers that `has_v1` says.
+///
+/// # Errors
+/// A value that can't be meant, named by its place in config.json.
+pub(crate) fn files(
+    resources: &LinuxResources,
+    only_v2: bool,
+    has_v1: impl Fn(&str) -> bool,
+) -> Result<Files, Error> {
+    let mut files =
+        Files { v1: Vec::new(), v2: Vec::new(), elsewhere: BTreeSet::new(), warnings: Vec::new() };
+    if only_v2 {
+        files.v2 = settings(resources, Version::V2)?;
+    } else {
+        // On a hybrid host each controller is in one of the two worlds (cgroups(7)).
+        let (v1, elsewhere): (Vec<_>, Vec<_>) =
+            settings(resources, Version::V1)?.into_iter().partition(|s| has_v1(&s.controller));
+        files.v1 = v1;
+        files.elsewhere = elsewhere.into_iter().map(|s| s.controller).collect();
+        if !files.elsewhere.is_empty() {
+            let unified = settings(&only(resources, &files.elsewhere), Version::V2)?;
+            for name in files.elsewhere.iter().map(|controller| in_v2(controller)) {
+                files.v2.extend(unified.iter().filter(|s| s.controller == name).cloned());
+            }
+        }
+    }
+    for list in [&mut files.v1, &mut files.v2] {
+        leave_out_weight_of_idle(list, &mut files.warnings);
+    }
+    Ok(files)
+}
+
 /// The kernel refuses a weight for a cgroup that is idle (EINVAL).
-fn leave_out_weight_of_idle(list: &mut Vec<Setting>) {
+fn leave_out_weight_of_idle(list: &mut Vec<Setting>, warnings: &mut Vec<String>) {
     if list.iter().rev().find(|s| s.file == "cpu.idle").is_none_or(|s| s.value.trim() != "1") {
         return;
     }
@@ -20,10 +64,15 @@ fn leave_out_weight_of_idle(list: &mut Vec<Setting>) {
         let weight = matches!(setting.file.as_str(), "cpu.weight" | "cpu.weight.nice" | "cpu.shares");
         if weight {
             let (file, value) = (&setting.file, &setting.value);
-            tracing::warn!("unable to apply both {file} and cpu.idle, ignoring {file} {value}");
+            warnings.push(format!("unable to apply both {file} and cpu.idle, ignoring {file} {value}"));
         }
         !weight
     });
+}
+
+/// What v2 calls a controller of v1's.
+fn in_v2(controller: &str) -> &str {
+    if controller == "blkio" { "io" } else { controller }
 }
 
 impl Cgroup {
@@ -37,35 +86,21 @@ impl Cgroup {
 
     /// The files to write for `resources`, of v1 and v2 as this host has the controllers. Those of v2 are switched on.
     pub(super) fn settings(&self, resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
-        let mut list = self.all_settings(resources)?;
-        leave_out_weight_of_idle(&mut list);
-        Ok(list)
-    }
-
-    fn all_settings(&self, resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
-        if self.dirs.iter().all(|dir| dir.version == Version::V2) {
-            return settings(resources, Version::V2);
+        let only_v2 = self.dirs.iter().all(|dir| dir.version == Version::V2);
+        let files = files(resources, only_v2, |controller| self.v1(controller).is_some())?;
+        for warning in files.warnings {
+            tracing::warn!("{warning}");
         }
-        // On a hybrid host each controller is in one of the two worlds (cgroups(7)).
-        let (mut list, elsewhere): (Vec<_>, Vec<_>) =
-            settings(resources, Version::V1)?.into_iter().partition(|s| self.v1(&s.controller).is_some());
-        let elsewhere: BTreeSet<&str> = elsewhere.iter().map(|s| s.controller.as_str()).collect();
-        if elsewhere.is_empty() {
-            return Ok(list);
-        }
-        let unified = settings(&only(resources, &elsewhere), Version::V2)?;
-        for controller in elsewhere {
-            let name = if controller == "blkio" { "io" } else { controller };
+        for controller in &files.elsewhere {
             let available = match self.unified() {
-                Some(dir) => dir.enable(name).map_err(|e| unavailable(controller).because(e))?,
+                Some(dir) => dir.enable(in_v2(controller)).map_err(|e| unavailable(controller).because(e))?,
                 None => false,
             };
             if !available {
                 return Err(unavailable(controller));
             }
-            list.extend(unified.iter().filter(|s| s.controller == name).cloned());
         }
-        Ok(list)
+        Ok([files.v1, files.v2].concat())
     }
 
     /// Replaces the device rules, with never a moment that allows more than the old and the new set together. An
@@ -169,10 +204,10 @@ fn unavailable(controller: &str) -> Error {
 }
 
 /// The part of `resources` that belongs to these controllers (in v1's names).
-fn only(resources: &LinuxResources, controllers: &BTreeSet<&str>) -> LinuxResources {
+fn only(resources: &LinuxResources, controllers: &BTreeSet<String>) -> LinuxResources {
     let mut part = LinuxResources::default();
     for controller in controllers {
-        match *controller {
+        match controller.as_str() {
             "memory" => part.set_memory(*resources.memory()),
             "cpu" | "cpuset" => part.set_cpu(resources.cpu().clone()),
             "pids" => part.set_pids(*resources.pids()),

@@ -26,6 +26,7 @@ pub(crate) use delegate::owner;
 pub(crate) use devices_v1::Policy;
 pub use group::Cgroup;
 pub use hierarchy::{Hierarchies, Hierarchy, Mode, Version};
+pub(crate) use limit::files;
 pub use oom::OomWatch;
 pub(crate) use options::MountOptions;
 pub use path::CgroupPath;

@@ -4,7 +4,7 @@ use super::{Version, v1, v2};
 use crate::{Error, ErrorKind};
 use oci::runtime::{LinuxHugepageLimit, LinuxRdma, LinuxResources};
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 /// One value for one file of a cgroup directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,18 @@ pub fn settings(resources: &LinuxResources, version: Version) -> Result<Vec<Sett
     match version {
         Version::V1 => v1::settings(resources),
         Version::V2 => v2::settings(resources),
+    }
+}
+
+/// `512 to pids.max`.
+impl Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.value, self.file)?;
+        match &self.missing {
+            Missing::Fail => Ok(()),
+            Missing::Ignore => f.write_str(", if it is there"),
+            Missing::Write { file, value } => write!(f, ", or else {value} to {file}"),
+        }
     }
 }
 

@@ -129,7 +129,7 @@ impl<'a> Barriers<'a> {
             return Ok(());
         }
         if let Some(unit) = &mut self.unit {
-            unit.set_devices(&self.design.rules)?;
+            unit.set_devices(&self.design.plan.device_rules)?;
             if self.design.host.cgroups.mode() != Mode::V2 {
                 // A slice whose units had no device rules gets a devices cgroup of its own then, and systemd moves the
                 // processes of all its units up there.
@@ -139,7 +139,7 @@ impl<'a> Barriers<'a> {
             let resources = self.resources().map(systemd::rounded);
             resources.as_ref().map_or(Ok(()), |resources| self.cgroup()?.limit(resources))?;
         }
-        self.cgroup()?.set_devices(&self.design.rules)
+        self.cgroup()?.set_devices(&self.design.plan.device_rules)
     }
 }
 

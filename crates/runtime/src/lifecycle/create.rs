@@ -17,7 +17,6 @@ use super::shared_root::SharedRoot;
 use super::{CreateOptions, Created, oom, pid_file};
 use crate::args::Args;
 use crate::cgroup::{Cgroup, CgroupPath, Hierarchies, Version};
-use crate::devices::{self, Rule};
 use crate::host::Host;
 use crate::launch::{Request, launch};
 use crate::plan::{self, Plan};
@@ -54,7 +53,6 @@ pub(crate) struct Design {
     pub(crate) spec: Spec,
     pub(crate) args: Args,
     pub(crate) host: Host,
-    pub(crate) rules: Vec<Rule>,
     /// The unit that systemd shall start around it.
     pub(crate) draft: Option<Draft>,
     pub(crate) cgroup_path: CgroupPath,
@@ -103,9 +101,7 @@ impl Design {
         log_plan(&plan);
         let resources = linux.and_then(|l| l.resources().as_ref());
         resources.inspect(|r| resources::warn_of_ignored(r));
-        let rules = resources.and_then(|r| r.devices().as_deref());
-        let rules = devices::rules(rules.unwrap_or_default())?;
-        Ok(Design { spec, args, host, rules, draft, cgroup_path, plan })
+        Ok(Design { spec, args, host, draft, cgroup_path, plan })
     }
 
     fn record(&self) -> Result<Record, Error> {

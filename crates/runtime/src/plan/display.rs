@@ -11,6 +11,7 @@ use super::{
     Barrier, Bind, Device, IdMapping, IdMaps, Mount, Open, Plan, Propagation, Range, RootSource, Source,
     Step, Tree,
 };
+use crate::devices::USUAL;
 use crate::resctrl::Entry;
 
 fn text(bytes: &CStr) -> std::borrow::Cow<'_, str> {
@@ -358,6 +359,14 @@ impl Display for Plan {
         }
         if let Some(uid) = self.cgroup_owner {
             writeln!(f, "  give the cgroup to user {uid}")?;
+        }
+        for file in &self.cgroup_files {
+            writeln!(f, "  write {file}")?;
+        }
+        if !self.device_rules.is_empty() {
+            let own = &self.device_rules[..self.device_rules.len().saturating_sub(USUAL)];
+            let own: String = own.iter().map(|rule| format!("{rule}, ")).collect();
+            writeln!(f, "  device rules: {own}allow what every container may use")?;
         }
         if let Some(score) = self.oom_score_adj {
             writeln!(f, "  oom_score_adj {score}")?;

@@ -44,6 +44,12 @@ struct ArgSetting {
 fn hierarchies(kind: &str) -> Hierarchies {
     let (mounts, own) = match kind {
         "v2" => ("30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/user.slice/session\n"),
+        // All controllers in one hierarchy, which is enough to see what goes where.
+        "v1" => (
+            "30 24 0:26 / /sys/fs/cgroup/all rw - cgroup cgroup \
+             rw,cpuset,cpu,cpuacct,blkio,memory,devices,freezer,net_cls,net_prio,hugetlb,pids,rdma\n",
+            "1:cpuset,cpu,cpuacct,blkio,memory,devices,freezer,net_cls,net_prio,hugetlb,pids,rdma:/own\n",
+        ),
         _ => (
             "30 24 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
              31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\

@@ -39,6 +39,7 @@ pub use step::{
 
 use crate::args::Args;
 use crate::cgroup::{self, CgroupPath, Mode};
+use crate::devices::{self, Rule};
 use crate::host::Host;
 use crate::resctrl::Entry;
 use crate::{Error, ErrorKind, Spec};
@@ -63,6 +64,10 @@ pub struct Plan {
     pub id_maps: Option<IdMaps>,
     /// The user, as the host counts, whom the container's v2 cgroup is given to.
     pub cgroup_owner: Option<u32>,
+    /// The limits, by the files that the parent writes into the cgroups at [`Barrier::Cgroup`].
+    pub cgroup_files: Vec<cgroup::Setting>,
+    /// The rules about devices, which it sets there last.
+    pub device_rules: Vec<Rule>,
     /// oom_score_adj, written by the parent.
     pub oom_score_adj: Option<i32>,
     /// Limits, set by the parent at [`Barrier::Ready`] (it may raise what a user namespace's root may not).
@@ -201,6 +206,7 @@ pub fn create(spec: &Spec, host: &Host, args: &Args) -> Result<Plan, Error> {
     if host.cgroups.mode() == Mode::V2 {
         planner.plan.cgroup_owner = cgroup::owner(spec).filter(|uid| *uid != host.euid);
     }
+    planner.resources()?;
     let entered = planner.steps.len();
     planner.keyring(process)?;
     if planner.namespaces.new & sys::clone::namespace::NET != 0 {
@@ -285,6 +291,19 @@ impl<'a> Planner<'a> {
     fn open_tree(&mut self, tree: Tree) -> Slot {
         let held = self.namespaces.new & sys::clone::namespace::MOUNT != 0 && self.parent_opens();
         self.open(if held { Open::Late(tree) } else { Open::Tree(tree) })
+    }
+
+    fn resources(&mut self) -> Result<(), Error> {
+        let resources = self.spec.linux().as_ref().and_then(|l| l.resources().as_ref());
+        let devices = resources.and_then(|r| r.devices().as_deref());
+        self.plan.device_rules = devices::rules(devices.unwrap_or_default())?;
+        if let Some(resources) = resources {
+            let cgroups = &self.host.cgroups;
+            let has_v1 = |controller: &str| cgroups.v1(controller).is_some();
+            let files = cgroup::files(resources, cgroups.mode() == Mode::V2, has_v1)?;
+            self.plan.cgroup_files = [files.v1, files.v2].concat();
+        }
+        Ok(())
     }
 
     fn new_cgroup_namespace(&self) -> bool {
