@@ -9,92 +9,20 @@ import json
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import bench_chart
+import bench_measure as measure
 import bench_peers as peers
+from bench_measure import Failed, compare, prove, timed
 
 PREFIX = sys.argv[1]
-SECTIONS = sys.argv[2:] or ["run", "exec", "cycle", "warm", "pull", "pull-big"]
-DEMO = f"{os.environ['REGISTRY']}/library/python:3.8.5-alpine"
-BIG = f"{os.environ['REGISTRY']}/bench/big:1"
-
-
-class Failed(Exception):
-    """A measured command did not do its work."""
-
-
-NULL = os.open(os.devnull, os.O_RDWR)
-STDERR = tempfile.TemporaryFile()
-
-
-def timed(argv, env=None):
-    """Runs a command to its end; returns its milliseconds."""
-    STDERR.seek(0)
-    STDERR.truncate()
-    actions = [(os.POSIX_SPAWN_DUP2, NULL, 0), (os.POSIX_SPAWN_DUP2, NULL, 1), (os.POSIX_SPAWN_DUP2, STDERR.fileno(), 2)]
-    env = {**os.environ, **(env or {})}
-    start = time.perf_counter_ns()
-    pid = os.posix_spawnp(argv[0], argv, env, file_actions=actions)
-    _, status = os.waitpid(pid, 0)
-    took = (time.perf_counter_ns() - start) / 1e6
-    if status != 0:
-        STDERR.seek(0)
-        said = STDERR.read().decode(errors="replace").strip().splitlines() or ["no message"]
-        raise Failed(f"{' '.join(argv[:1] + argv[-3:])}: exit code {os.waitstatus_to_exitcode(status)}: {said[-1][:300]}")
-    return took
-
-
-def prove(argv, expected, env=None):
-    """Runs a command once, unmeasured, and sees what it printed: an exit code of 0 is no proof that a container was there."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=NULL, env={**os.environ, **(env or {})})
-    if expected not in done.stdout:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
-        raise Failed(f"{' '.join(argv[:1] + argv[-3:])} (exit code {done.returncode}) did not print {expected!r} but: {said[-1][:300]}")
-
-
-def failing(error):
-    """An entrant that is out of the race from the start, for this reason."""
-
-    def fail():
-        raise error
-
-    return fail
-
-
-def compare(title, entrants, rounds, seconds=None):
-    """Measures (name, function) entrants in turn and prints their medians and ratios. Ends early, but not before three
-    rounds, once `seconds` have gone. Who fails is named with its error and drops out."""
-    print(f"\n{title}")
-    entrants, samples, failed = dict(entrants), {}, {}
-    began = time.monotonic()
-    for n in range(rounds):
-        if seconds and n >= 3 and time.monotonic() - began > seconds:
-            break
-        order = list(entrants)
-        for name in order[n % len(order) :] + order[: n % len(order)] if order else []:
-            try:
-                samples.setdefault(name, []).append(entrants[name]())
-            except Failed as error:
-                failed[name] = error
-                del entrants[name]
-                samples.pop(name, None)
-    names = [name for name in entrants if name in samples]
-    for name in names:
-        times = sorted(samples[name])
-        base = samples[names[0]]
-        ratio = statistics.median(mine / its for mine, its in zip(samples[name], base))
-        low, high = times[len(times) // 10], times[-1 - len(times) // 10]
-        unit, scale = ("ms", 1) if times[0] < 1000 else ("s ", 1000)
-        middle = statistics.median(times) / scale
-        print(f"  {name:<16}{middle:9.2f} {unit}   [{low / scale:.2f} – {high / scale:.2f}]   × {ratio:.2f}   n={len(times)}")
-    for name, error in failed.items():
-        print(f"  {name:<16}  failed: {error}")
-    sys.stdout.flush()
-    return not any(name.startswith("rcr") for name in failed)
+SECTIONS = sys.argv[2:]
+REGISTRY = os.environ["REGISTRY"]
+DEMO = f"{REGISTRY}/library/python:3.8.5-alpine"
 
 
 def bundle(where, args):
@@ -127,7 +55,9 @@ def low_level(work):
     # Below /run, as the state of each is by default.
     runtimes = {name: [path, "--root", f"/run/state-{name}"] for name, path in peers.runtimes().items()}
     proof = ["/bin/sh", "-c", "echo I am $$ of $(hostname)"]
-    tells, once, stays = (bundle(f"{work}/{n}", args) for n, args in enumerate((proof, ["/bin/true"], ["/bin/sleep", "3600"])))
+    tells, once, stays, full = (
+        bundle(f"{work}/{n}", args) for n, args in enumerate((proof, ["/bin/true"], ["/bin/sleep", "3600"], ["/bin/true"]))
+    )
 
     def entrants(prepare, measured):
         for name, r in runtimes.items():
@@ -157,16 +87,68 @@ def low_level(work):
         )
         bare = floor(work, f"{once}/rootfs")
         others = [("(floor)", lambda: timed(bare)), ("(spawn alone)", lambda: timed(["/bin/busybox", "true"]))]
-        ok &= compare("run: a bundle's /bin/true, from start to exit", [*ends, *others], 50)
+        ok &= compare("run", "a bundle's /bin/true, from start to exit", [*ends, *others], 50)
+    if "profile" in SECTIONS:
+        like_dockers(work, full)
+        ends = entrants(lambda name, r: None, lambda name, r: timed([*r, "run", "-b", full, "rcr-bench-profile"]))
+        ok &= compare("profile", "the same with docker's seccomp profile and 30 mounts", ends, 50)
     if "exec" in SECTIONS:
         ends = list(entrants(exec_in, lambda name, r: timed([*r, "exec", f"rcr-bench-exec-{name}", "/bin/true"])))
-        ok &= compare("exec: /bin/true in a running container", ends, 50)
+        ok &= compare("exec", "/bin/true in a running container", ends, 50)
         for name, r in runtimes.items():
             subprocess.run([*r, "delete", "-f", f"rcr-bench-exec-{name}"], capture_output=True, check=False)
     if "cycle" in SECTIONS:
         runs = cycle(lambda r: prove([*r, "state", "rcr-bench-cycle"], '"running"'))
-        ok &= compare("cycle: create, start, delete -f", entrants(runs, cycle(lambda r: None)), 20)
+        ok &= compare("cycle", "create, start, delete -f", entrants(runs, cycle(lambda r: None)), 30)
+    if "at-once" in SECTIONS:
+        ok &= at_once(runtimes, once)
+    if "memory" in SECTIONS:
+        samples = {name: [measure.peak([*r, "run", "-b", once, "rcr-bench-peak"]) for _ in range(10)] for name, r in runtimes.items()}
+        ok &= measure.report("memory-run", "largest resident memory of run", samples, unit="KiB")
     return ok
+
+
+def like_dockers(work, where):
+    """Gives a bundle the seccomp profile that rcr has from docker, and small mounts until there are 30."""
+    made = f"{work}/like-dockers"
+    os.makedirs(made)
+    home = f"{work}/home"
+    rcr = [*peers.rcr(home)]
+    timed([*rcr, "pull", "-q", DEMO])
+    timed([*rcr, "bundle", DEMO, f"{made}/bundle"])
+    with open(f"{made}/bundle/config.json", encoding="utf-8") as file:
+        seccomp = json.load(file)["linux"]["seccomp"]
+    with open(f"{where}/config.json", encoding="utf-8") as file:
+        config = json.load(file)
+    config["linux"]["seccomp"] = seccomp
+    for n in range(30 - len(config["mounts"])):
+        kind = ["tmpfs", "tmpfs", ["nosuid", "nodev", "size=64k"]] if n % 2 else ["bind", made, ["rbind", "ro"]]
+        config["mounts"].append({"destination": f"/mnt/{n}", "type": kind[0], "source": kind[1], "options": kind[2]})
+    with open(f"{where}/config.json", "w", encoding="utf-8") as file:
+        json.dump(config, file)
+
+
+def at_once(runtimes, once, count=200):
+    """Starts containers without waiting for any: when the last has ended, and when 99 of 100 have."""
+    last, most = {}, {}
+    for _ in range(5):
+        for name, r in runtimes.items():
+            start = time.perf_counter_ns()
+            null = [(os.POSIX_SPAWN_DUP2, measure.NULL, n) for n in (0, 1, 2)]
+            started = []
+            for n in range(count):
+                argv = [*r, "run", "-b", once, f"rcr-bench-once-{n}"]
+                started.append(os.posix_spawnp(argv[0], argv, os.environ, file_actions=null))
+            times = []
+            for _ in started:
+                _, status = os.wait()
+                times.append((time.perf_counter_ns() - start) / 1e6)
+                if status != 0:
+                    raise Failed(f"{name}: one of {count} at once ended with {os.waitstatus_to_exitcode(status)}")
+            last.setdefault(name, []).append(times[-1])
+            most.setdefault(name, []).append(times[count * 99 // 100])
+    ok = measure.report("at-once", f"{count} containers at once, until the last has ended", last)
+    return measure.report("at-once-p99", "the same, until 99 of 100 have", most) and ok
 
 
 def fresh(work):
@@ -213,21 +195,48 @@ def pull_once(work, engine, image, entries):
 
 def pulls(work):
     ok = True
-    for section, image, entries, rounds, title in (
-        ("pull", DEMO, 2_000, 5, "pull: the demo image, five layers, 40 MB of gzip"),
-        ("pull-big", BIG, 17_500, 5, "pull-big: two layers, 300 MB of gzip to 800 MB in 18,000 files"),
+    where = "registry on loopback, a fresh ext4 each time"
+    for section, image, entries, title in (
+        ("pull", DEMO, 2_000, "the demo image, five layers, 40 MB of gzip"),
+        ("pull-big", f"{REGISTRY}/bench/big:1", 17_500, "two layers, 300 MB of gzip to 800 MB in 18,000 files"),
+        ("pull-layers", f"{REGISTRY}/bench/layers:1", 7_500, "20 layers, 240 MB in 8,000 files"),
+        ("pull-zstd", f"{REGISTRY}/bench/zstd:1", 17_500, "the two layers of pull-big in zstd"),
+        ("pull-tiny", f"{REGISTRY}/bench/tiny:1", 95_000, "100,000 files of about 1 kB"),
     ):
         if section in SECTIONS:
-            ends = [(e.name, lambda e=e: pull_once(work, e, image, entries)) for e in peers.engines() if e.pull]
-            ok &= compare(f"{title}; registry on loopback, a fresh ext4 each time", ends, rounds, 240)
+            # The slower ones of pull-big would double the time that all of this takes.
+            extra = section not in ("pull", "pull-big")
+            engines = [e for e in peers.engines() if e.pull and not (extra and e.name in ("docker", "skopeo+umoci"))]
+            ends = [(e.name, lambda e=e: pull_once(work, e, image, entries)) for e in engines if e.name != "podman+crun"]
+            ends = [end for end in ends if end[0] != "podman+runc"]
+            ok &= compare(section, f"{title}; {where}", ends, 5, 100 if extra else 200)
+    if "memory" in SECTIONS:
+        at = fresh(work)
+        peak = [measure.peak([*peers.rcr(at), "pull", "-q", f"{REGISTRY}/bench/big:1"])]
+        discard(at)
+        ok &= measure.report("memory-pull", "largest resident memory of the pull of pull-big (aim: 65536)", {"rcr": peak}, unit="KiB")
     return ok
 
 
-def warm(work):
+def cold(work):
+    """Pulls and runs until Python has printed."""
+
+    def once(engine):
+        at = fresh(work)
+        try:
+            return measure.output_of(engine.run(at, DEMO, ["python3", "-c", "print(6 * 7)"]), engine.env(at))
+        finally:
+            discard(at)
+
+    ends = [(e.name, lambda e=e: once(e)) for e in peers.engines() if e.name in ("rcr", "podman+crun", "podman+runc")]
+    return compare("cold", "pull and run until Python has printed; a fresh ext4 each time", ends, 5)
+
+
+def warm(work, section, title, network, rounds):
     """Runs an image that is there already."""
     at, daemons, entrants = fresh(work), [], []
     try:
-        for engine in peers.engines():
+        for engine in peers.engines(network):
             if not engine.run:
                 continue
             home = f"{at}/{engine.name}"
@@ -240,24 +249,95 @@ def warm(work):
             except (Failed, peers.NotServing) as error:
                 run = failing(Failed(str(error)))
             entrants.append((engine.name, run))
-        return compare("warm: run --rm --network none IMAGE true, image present", entrants, 15)
+        return compare(section, title, entrants, rounds, 120)
     finally:
         for daemon in filter(None, daemons):
             daemon.stop()
         discard(at)
 
 
+def memory_of(name):
+    """KiB that each process of this name has for itself, and its part of what it shares; here are none but our own."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+                if file.read().strip() != name[:15]:
+                    continue
+            with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
+                rows = dict(line.split(":", 1) for line in file if ":" in line and "-" not in line.split(":")[0])
+        except FileNotFoundError:
+            continue
+        found.append(int(rows["Pss"].split()[0]))
+    return found
+
+
+def detached(work, count=300, peers_count=30):
+    """Starts many containers that stay: whether the last start as fast as the first, what watches them, how they are listed and removed."""
+    at, daemons, memory = fresh(work), [], {}
+    try:
+        for engine, watcher in (("rcr", "rcr-monitor"), ("podman+crun", "conmon"), ("docker", "containerd-shim-runc-v2")):
+            engine = next((e for e in peers.engines() if e.name == engine), None)
+            if engine is None:
+                continue
+            home = f"{at}/{engine.name}"
+            os.mkdir(home)
+            daemons.append(engine.serve(home))
+            timed((engine.load or engine.pull)(home, DEMO), engine.env(home))
+            many = count if engine.name == "rcr" else peers_count
+            run = engine.run(home, DEMO, ["sleep", "3600"])
+            word = run.index("run") + 1
+            times = [timed([*run[:word], "-d", "--name", f"d{n}", *run[word:]], engine.env(home)) for n in range(many)]
+            memory[watcher] = memory_of(watcher)
+            tell = run[: word - 1]
+            listed = [timed([*tell, "ps", "-q"], engine.env(home)) for _ in range(10)]
+            removed = timed([*tell, "rm", "-f", *(f"d{n}" for n in range(many))], engine.env(home))
+            at_first, at_last = (sorted(part)[len(part) // 2] for part in (times[: many // 6], times[-(many // 6) :]))
+            print(f"\n  {engine.name}: {many} × run -d: the first {many // 6} take {at_first:.1f} ms, the last {at_last:.1f} ms; "
+                  f"ps -q {sorted(listed)[5]:.1f} ms; rm -f of all {removed / 1000:.2f} s")  # fmt: skip
+        return measure.report("detached", f"memory (Pss) of what stays with a container: {count} of rcr's, {peers_count} of each other's", memory, unit="KiB")
+    finally:
+        for daemon in filter(None, daemons):
+            daemon.stop()
+        discard(at)
+
+
+def quiet():
+    """Whether this machine can tell small times apart."""
+    times = [timed(["/bin/busybox", "true"]) for _ in range(200)]
+    low, high = measure.middle_eight_tenths(times)
+    load = os.getloadavg()[0]
+    print(f"starting a program that does nothing: [{low:.2f} – {high:.2f}] ms; load {load:.2f}")
+    return high < 2 * low and load < 1.5
+
+
 def main():
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    print(f"{os.cpu_count()} cores, Linux {os.uname().release}, open files {files[1]}; load {os.getloadavg()[0]:.2f}")
+    print(f"{os.cpu_count()} cores, Linux {os.uname().release}, open files {files[1]}")
     for line in peers.versions():
         print(line)
-    print("median   [p10 – p90]   × ratio to the first line")
+    lacking = peers.lacking()
+    if not os.environ.get("BENCH_ANYWAY"):
+        if lacking:
+            sys.exit(f"bench: no {' and no '.join(lacking)} here to compare with; run integration/install bench, or set BENCH_ANYWAY=1")
+        if not quiet():
+            sys.exit("bench: this machine is too busy for its ratios to mean anything; wait, or set BENCH_ANYWAY=1")
+    print("median   [p10 – p90]   n   ratio: the median of the rounds' own ratios")
     with tempfile.TemporaryDirectory(prefix="run-", dir=PREFIX) as work:
         ok = low_level(work)
         if "warm" in SECTIONS:
-            ok &= warm(work)
+            ok &= warm(work, "warm", "run --rm --network none IMAGE true, image present", "none", 30)
+        if "bridge" in SECTIONS:
+            ok &= warm(work, "bridge", "run --rm IMAGE true on the default bridge, image present", "bridge", 30)
+        if "detached" in SECTIONS:
+            ok &= detached(work)
+        if "cold" in SECTIONS:
+            ok &= cold(work)
         ok &= pulls(work)
+    chart = f"{PREFIX}/bench.svg"
+    with open(chart, "w", encoding="utf-8") as file:
+        file.write(bench_chart.svg(measure.RESULTS))
+    print(f"\nchart: {chart}")
     sys.exit(0 if ok else 1)
 
 

@@ -91,10 +91,10 @@ def podman_env(at):
     return {"TMPDIR": at, "CONTAINERS_CONF": f"{at}/containers.conf"}
 
 
-def dockerd(at):
-    # No bridge and no rules: every run here is --network none.
+def dockerd(at, network="none"):
+    bridge = ["--bridge", "none", "--iptables=false", "--ip6tables=false"] if network == "none" else []
     argv = ["dockerd", "-H", "unix:///run/bench-docker.sock", "--data-root", f"{at}/docker", "--exec-root", "/run/bench-docker",
-            "--pidfile", "/run/bench-docker.pid", "--bridge", "none", "--iptables=false", "--ip6tables=false",
+            "--pidfile", "/run/bench-docker.pid", *bridge,
             "--exec-opt", "native.cgroupdriver=cgroupfs", "--storage-driver", "overlay2"]  # fmt: skip
     return Daemon(argv, [*DOCKER, "version"], open(f"{at}/dockerd.log", "w+b"), {"TMPDIR": at})
 
@@ -120,30 +120,40 @@ def podman_pull(at, image):
     return [*podman(at, "runc"), "pull", "-q", "--tls-verify=false", image]
 
 
-def podman_run(runtime):
-    return lambda at, image, args: [*podman(at, runtime), "run", "--rm", "--network", "none", image, *args]
+def podman_run(runtime, network):
+    return lambda at, image, args: [*podman(at, runtime), "run", "--rm", "--tls-verify=false", "--network", network, image, *args]
 
 
 def ctr_run(_, image, args):
     return [*CTR, "run", "--rm", image, "bench", *args]
 
 
-ENGINES = [
-    Engine("rcr", [f"{TARGET}/rcr"], lambda at, image: [*rcr(at), "pull", "-q", image],
-           lambda at, image, args: [*rcr(at), "run", "--rm", "--network", "none", image, *args]),
-    Engine("podman", ["podman"], podman_pull, env=podman_env),
-    Engine("podman+crun", ["podman", "crun"], None, podman_run("crun"), podman_pull, env=podman_env),
-    Engine("podman+runc", ["podman", "runc"], None, podman_run("runc"), podman_pull, env=podman_env),
-    Engine("containerd", ["containerd", "ctr"], lambda at, image: [*CTR, "images", "pull", "--plain-http", image], ctr_run, serve=containerd),
-    Engine("docker", ["dockerd", "docker"], lambda at, image: [*DOCKER, "pull", "-q", image],
-           lambda at, image, args: [*DOCKER, "run", "--rm", "--network", "none", image, *args], serve=dockerd),
-    Engine("skopeo+umoci", ["skopeo", "umoci"], skopeo_umoci),
-]  # fmt: skip
+def all_engines(network):
+    """Everybody, with containers on this network: none or bridge."""
+    run = ["run", "--rm", "--network", network]
+    return [
+        Engine("rcr", [f"{TARGET}/rcr"], lambda at, image: [*rcr(at), "pull", "-q", image],
+               lambda at, image, args: [*rcr(at), *run, image, *args]),
+        Engine("podman", ["podman"], podman_pull, env=podman_env),
+        Engine("podman+crun", ["podman", "crun"], None, podman_run("crun", network), podman_pull, env=podman_env),
+        Engine("podman+runc", ["podman", "runc"], None, podman_run("runc", network), podman_pull, env=podman_env),
+        Engine("containerd", ["containerd", "ctr"], lambda at, image: [*CTR, "images", "pull", "--plain-http", image],
+               ctr_run if network == "none" else None, serve=containerd),
+        Engine("docker", ["dockerd", "docker"], lambda at, image: [*DOCKER, "pull", "-q", image],
+               lambda at, image, args: [*DOCKER, *run, image, *args], serve=lambda at: dockerd(at, network)),
+        Engine("skopeo+umoci", ["skopeo", "umoci"], skopeo_umoci),
+    ]  # fmt: skip
 
 
-def engines():
+def engines(network="none"):
     """Those whose programs are all here."""
-    return [engine for engine in ENGINES if all(map(shutil.which, engine.needs))]
+    return [engine for engine in all_engines(network) if all(map(shutil.which, engine.needs))]
+
+
+def lacking():
+    """The programs that somebody needs and that are not here."""
+    lacking = [p for e in all_engines("none") for p in e.needs if not shutil.which(p)]
+    return list(dict.fromkeys(map(os.path.basename, lacking + [p for p in ("rcr-runtime",) if p not in runtimes()])))
 
 
 def versions():
@@ -152,6 +162,5 @@ def versions():
     for name, path in asked.items():
         said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip().splitlines()
         yield f"  {os.path.basename(name):<12} {said[0] if said else '(tells no version)'}"
-    lacking = [p for e in ENGINES for p in e.needs if not shutil.which(p)] + [n for n in ("rcr-runtime",) if n not in runtimes()]
-    for name in dict.fromkeys(map(os.path.basename, lacking)):
-        yield f"  {name:<12} missing: left out"
+    for name in lacking():
+        yield f"  {name:<12} missing"
