@@ -30,6 +30,7 @@ mod joining;
 mod keys;
 mod leftover;
 mod limits;
+mod link;
 mod list;
 mod lock;
 mod logs;
@@ -92,8 +93,8 @@ pub use name_server::{NAME_SERVER, serve_names};
 pub use names::{Thing, names};
 pub use network::Error as NetworkError;
 pub use network::{
-    Dns, Driver, Exposed, Hostname, Join, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol,
-    Published, Subnet, parse_mac,
+    ContainerLink, Dns, Driver, Exposed, Hostname, Join, Mode as NetworkMode, Network, NewNetwork,
+    PortRequest, Protocol, Published, Subnet, parse_mac,
 };
 pub use networks::{
     NetworkUse, create_network, inspect_network, networks, ports, prune_networks, remove_network,

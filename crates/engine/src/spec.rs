@@ -45,6 +45,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) devices: &'a [LinuxDevice],
     /// What the host and other containers have for this one.
     pub(crate) found: &'a Found,
+    /// Variables about the containers that it has linked.
+    pub(crate) linked: &'a [String],
     /// Version of the kernel, for seccomp profiles that ask for it.
     pub(crate) kernel: (u32, u32),
 }
@@ -86,7 +88,7 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
     let mask =
         capabilities::choose(&options.cap_add, &options.cap_drop, options.privileged, from.all_capabilities)?;
     let capabilities = capabilities::names(mask);
-    let env = process::environment(from.image, options, from.hostname, Some(&from.user.home));
+    let env = process::environment(from.image, options, from.hostname, from.linked, Some(&from.user.home));
     let cwd = process::workdir(from.image, options)?;
     let process = process::process(args, env, &cwd, from.user, &capabilities, options)?;
 

@@ -27,6 +27,7 @@ mod killed;
 mod killed_on_a_network;
 mod lifecycle;
 mod limits;
+mod links;
 mod logs;
 mod manners;
 mod merged_root;
@@ -64,6 +65,7 @@ fn main() {
         prune::CASES,
         names::CASES,
         joining::CASES,
+        links::CASES,
         reach::CASES,
         cni::CASES,
         published::CASES,

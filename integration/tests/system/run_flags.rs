@@ -387,7 +387,7 @@ fn what_cannot_be_is_refused_by_name() {
         (&["--userns", "keep-id:uid=5"], &["--userns", "keep-id", "not supported", "-u USER"]),
         (&["--userns", "container:x"], &["--userns", "container", "not supported"]),
         (&["--userns", "hots"], &["--userns", "wants host"]),
-        (&["--link", "db:db"], &["--link", "rcr network create"]),
+        (&["--link", "db:db"], &["--link", "--network none"]),
         (&["--pid", "container:x"], &["no such container: x"]),
         (&["--device", "nvidia.com/gpu=all"], &["--device", "CDI"]),
         (&["--memory-swap", "1g"], &["--memory"]),
