@@ -6,6 +6,7 @@ use store::{Image, Store};
 
 use network::{ContainerLink, Exposed, Published};
 
+use crate::cdi::DeviceRequest;
 use crate::connection::{self, Joined};
 use crate::health::{Health, Healthcheck, Probe};
 use crate::isolation::{Device, DeviceRule, Ipc, Share};
@@ -173,6 +174,7 @@ fn confines(options: &RunOptions) -> Value {
             "ShmSize": isolation.shm_size.unwrap_or(64 << 20),
             "SecurityOpt": isolation.security_options,
             "Devices": isolation.devices.iter().map(device).collect::<Vec<_>>(),
+            "DeviceRequests": requests(&isolation.device_requests),
             "DeviceCgroupRules": isolation.device_rules.iter().map(rule).collect::<Vec<_>>(),
             "Sysctls": object(&isolation.sysctls),
             "GroupAdd": isolation.groups,
@@ -336,6 +338,22 @@ fn ipc(ipc: &Ipc) -> String {
 
 fn device(device: &Device) -> Value {
     json!({ "PathOnHost": device.source, "PathInContainer": device.target, "CgroupPermissions": device.access })
+}
+
+/// Docker has `null` for none.
+fn requests(all: &[DeviceRequest]) -> Option<Vec<Value>> {
+    let one = |request: &DeviceRequest| {
+        let capabilities = Some([&request.capabilities]).filter(|all| !all[0].is_empty());
+        let ids = Some(&request.ids).filter(|ids| !ids.is_empty());
+        json!({
+            "Driver": request.driver,
+            "Count": request.count,
+            "DeviceIDs": ids,
+            "Capabilities": capabilities,
+            "Options": {},
+        })
+    };
+    Some(all.iter().map(one).collect()).filter(|all: &Vec<Value>| !all.is_empty())
 }
 
 fn rule(rule: &DeviceRule) -> String {

@@ -8,6 +8,7 @@ mod archive;
 mod attach;
 mod bundle;
 mod capabilities;
+mod cdi;
 mod change;
 mod client;
 mod commit;
@@ -71,6 +72,7 @@ use std::path::PathBuf;
 
 pub use archive::{ArchiveFormat, load, save, tag};
 pub use bundle::bundle;
+pub use cdi::{DeviceRequest, is_qualified as is_device_name};
 pub use client::{AttachOptions, Attended};
 pub use commit::{CommitOptions, commit};
 pub use content::{Change, diff, export};

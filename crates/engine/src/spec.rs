@@ -16,7 +16,7 @@ use crate::isolation::{Found, Ipc, Seccomp};
 use crate::mount::{Point, mount};
 use crate::options::RunOptions;
 use crate::user::User;
-use crate::{capabilities, process, seccomp};
+use crate::{capabilities, cdi, process, seccomp};
 
 /// Everything a spec is made of.
 #[derive(Debug)]
@@ -137,6 +137,7 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
         .set_mounts(Some(mounts(from)))
         .set_annotations(Some(annotations).filter(|all| !all.is_empty()))
         .set_linux(Some(linux));
+    cdi::apply(&from.found.edits, &mut spec);
     Ok(spec)
 }
 

@@ -86,6 +86,10 @@ fn bring_up(
         let size = size.map(|size| BoxBuilder::default().height(size.rows).width(size.columns).build());
         process.set_console_size(size.and_then(Result::ok));
     }
+    if spec.hooks().is_some() {
+        // Hooks find the container's root by it: their state names the bundle (config.md, "State").
+        write_config(dir, &spec)?;
+    }
     Health::forget(dir)?;
     let connect = |pid| connection.connect(engine, &record.id, pid).map_err(lifecycle::ConnectError::from);
     let created = lifecycle::run(CreateOptions {
@@ -153,6 +157,12 @@ fn describe(
         kernel: host::kernel_version(),
     })
     .map_err(Error::Invalid)
+}
+
+fn write_config(dir: &Path, spec: &Spec) -> Result<(), Error> {
+    let path = dir.join("config.json");
+    let json = serde_json::to_vec(spec).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+    place::write_anew(&path, &json, 0o600)
 }
 
 /// The files that are bound over the image's own. They are new for each start, because addresses may be.

@@ -3,6 +3,7 @@
 mod attacks;
 mod bad_input;
 mod bundle;
+mod cdi;
 mod checkpoint;
 mod checkpoint_kept;
 mod checkpoint_refusals;
@@ -60,6 +61,7 @@ fn main() {
         run::CASES,
         network::CASES,
         run_flags::CASES,
+        cdi::CASES,
         volumes::CASES,
         files::CASES,
         prune::CASES,
