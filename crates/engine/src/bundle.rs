@@ -92,6 +92,7 @@ fn describe(image: &Image, root: Root<'_>) -> Result<oci::runtime::Spec, Error> 
         all_capabilities: 0,
         devices: &[],
         found: &Found::default(),
+        linked: &[],
         kernel: host::kernel_version(),
     })
     .map_err(Error::Invalid)

@@ -15,7 +15,7 @@ use crate::make::{make, unmake};
 use crate::options::RunOptions;
 use crate::record::{Exit, Record, is_stopped, write_made};
 use crate::{
-    ContainerStatus, Engine, Error, Event, RestartPolicy, fork, image, joined, monitor, name, run,
+    ContainerStatus, Engine, Error, Event, RestartPolicy, fork, image, joined, link, monitor, name, run,
     start as starting,
 };
 
@@ -257,22 +257,22 @@ fn rename_locked(engine: &Engine, id: &str, container: &str, name: &str) -> Resu
 }
 
 /// Names of the containers that do not run and have one of these restart policies (any, if there are none); those that the user
-/// has stopped are left out where their policy is `unless-stopped`.
+/// has stopped are left out where their policy is `unless-stopped`. Who has linked others comes after them.
 ///
 /// # Errors
 /// The records cannot be read.
 pub fn startable(engine: &Engine, policies: &[String]) -> Result<Vec<String>, Error> {
     enter(engine)?;
-    let mut names = Vec::new();
+    let mut found = Vec::new();
     for record in name::records(engine)? {
         let policy = record.options.restart;
         let stays = policy == RestartPolicy::UnlessStopped && is_stopped(&engine.container(&record.id));
         let wanted = policies.is_empty() || policies.iter().any(|name| name == policy.name());
         let status = life(engine, &record.id)?.status;
         if wanted && !stays && matches!(status, ContainerStatus::Created | ContainerStatus::Exited(_)) {
-            names.push((record.created, record.name));
+            found.push(record);
         }
     }
-    names.sort();
-    Ok(names.into_iter().map(|(_, name)| name).collect())
+    found.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+    Ok(link::targets_first(found).into_iter().map(|record| record.name).collect())
 }

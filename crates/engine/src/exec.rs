@@ -79,6 +79,8 @@ pub(crate) fn describe(
 ) -> Result<Process, Error> {
     let mut process = lifecycle::process(&engine.states(), &record.id)
         .map_err(|source| Error::Runtime { what: format!("exec in container {}", record.name), source })?;
+    // What it was told of others at its start.
+    let linked = linked(record, process.env().as_deref().unwrap_or_default());
     let user = match &options.user {
         Some(wanted) => Some(find_user(engine, record, pid, wanted)?),
         None => None,
@@ -86,7 +88,7 @@ pub(crate) fn describe(
     let home = user.as_ref().filter(|_| !home_is_given(engine, record)).map(|user| user.home.as_str());
     process
         .set_args(Some(options.command.clone()))
-        .set_env(Some(environment(record, options, home)))
+        .set_env(Some(environment(record, options, &linked, home)))
         .set_terminal(Some(options.tty));
     if let Some(user) = user {
         let mut who = SpecUser::default();
@@ -108,8 +110,19 @@ pub(crate) fn describe(
     Ok(process)
 }
 
-/// The container's environment with the options' on top. `home` is that of another user than the container's.
-fn environment(record: &Record, options: &ExecOptions, home: Option<&str>) -> Vec<String> {
+/// The variables of a container's process that come of `--link`.
+fn linked(record: &Record, of_process: &[String]) -> Vec<String> {
+    if record.options.links.is_empty() {
+        return Vec::new();
+    }
+    let key = |entry: &String| entry.split('=').next().map(str::to_owned);
+    let own: Vec<_> = record.env.iter().map(key).chain([Some("HOME".to_owned())]).collect();
+    of_process.iter().filter(|entry| !own.contains(&key(entry))).cloned().collect()
+}
+
+/// The container's environment, then what is `linked`, with the options' on top. `home` is that of another user than the
+/// container's.
+fn environment(record: &Record, options: &ExecOptions, linked: &[String], home: Option<&str>) -> Vec<String> {
     const TERM: &str = "TERM=xterm";
     let mut all = record.env.clone();
     match (record.options.tty, options.tty) {
@@ -118,6 +131,7 @@ fn environment(record: &Record, options: &ExecOptions, home: Option<&str>) -> Ve
         (false, true) if !all.iter().any(|entry| entry.starts_with("TERM=")) => all.push(TERM.to_owned()),
         _ => {}
     }
+    all.extend_from_slice(linked);
     if let Some(home) = home {
         process::set_variable(&mut all, &format!("HOME={home}"));
     }
@@ -263,12 +277,12 @@ mod tests {
             env: env.iter().map(|entry| (*entry).to_owned()).collect(),
             ..ExecOptions::default()
         };
-        let plain = environment(&record(false, &env), &options(false, &["A=2", "B=3"]), None);
+        let plain = environment(&record(false, &env), &options(false, &["A=2", "B=3"]), &[], None);
         assert_eq!(plain, ["PATH=/bin", "HOSTNAME=h", "A=2", "HOME=/root", "B=3"]);
-        let tty = environment(&record(false, &env), &options(true, &[]), Some("/home/alice"));
+        let tty = environment(&record(false, &env), &options(true, &[]), &[], Some("/home/alice"));
         assert_eq!(tty, ["PATH=/bin", "HOSTNAME=h", "A=1", "HOME=/home/alice", "TERM=xterm"]);
         let ran_with_tty = ["PATH=/bin", "HOSTNAME=h", "TERM=xterm", "A=1"];
-        let without = environment(&record(true, &ran_with_tty), &options(false, &["TERM=vt100"]), None);
+        let without = environment(&record(true, &ran_with_tty), &options(false, &["TERM=vt100"]), &[], None);
         assert_eq!(without, ["PATH=/bin", "HOSTNAME=h", "A=1", "TERM=vt100"]);
     }
 }

@@ -4,8 +4,9 @@ use oci::Reference;
 use serde_json::{Map, Value, json};
 use store::{Image, Store};
 
-use network::{Exposed, Published};
+use network::{ContainerLink, Exposed, Published};
 
+use crate::cdi::DeviceRequest;
 use crate::connection::{self, Joined};
 use crate::health::{Health, Healthcheck, Probe};
 use crate::isolation::{Device, DeviceRule, Ipc, Share};
@@ -87,10 +88,10 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Result<Value, Err
         "RestartCount": read_restarts(&dir),
         "Driver": "overlay",
         "Platform": "linux",
-        "HostConfig": host_config(record, &joined),
+        "HostConfig": host_config(record, &joined, links(engine, record)?),
         "GraphDriver": { "Name": "overlay", "Data": { "UpperDir": dir.join("upper"), "WorkDir": dir.join("work") } },
         "Mounts": record.points.iter().map(of_point).collect::<Vec<_>>(),
-        "NetworkSettings": network_settings(&joined),
+        "NetworkSettings": network_settings(&joined, &options.links),
         "Config": {
             "Hostname": record.hostname,
             "User": record.user,
@@ -119,7 +120,7 @@ fn container(engine: &Engine, record: &Record, life: &Life) -> Result<Value, Err
 }
 
 /// What the user asked for, in docker's fields.
-fn host_config(record: &Record, joined: &Joined) -> Value {
+fn host_config(record: &Record, joined: &Joined, links: Option<Vec<String>>) -> Value {
     let options = &record.options;
     let mut all = json!({
             "Binds": record.points.iter().filter(|p| p.kind != mount::Kind::Tmpfs && !p.anonymous).map(bind).collect::<Vec<_>>(),
@@ -131,6 +132,7 @@ fn host_config(record: &Record, joined: &Joined) -> Value {
                 "MaximumRetryCount": if let RestartPolicy::OnFailure(most) = options.restart { most } else { 0 },
             },
             "LogConfig": log_config(options.log),
+            "Links": links,
             "CapAdd": options.cap_add,
             "CapDrop": options.cap_drop,
             "Init": options.init,
@@ -148,6 +150,17 @@ fn host_config(record: &Record, joined: &Joined) -> Value {
     all
 }
 
+/// `/TARGET:/ME/ALIAS` each, with the names of now; docker has `null` for none.
+fn links(engine: &Engine, record: &Record) -> Result<Option<Vec<String>>, Error> {
+    let mut all = Vec::new();
+    for link in &record.options.links {
+        let target = if link.id.is_empty() { None } else { Record::read(&engine.container(&link.id))? };
+        let target = target.map_or_else(|| link.target.clone(), |target| target.name);
+        all.push(format!("/{target}:/{}/{}", record.name, link.alias));
+    }
+    Ok(Some(all).filter(|all| !all.is_empty()))
+}
+
 /// The part of it about limits and isolation.
 fn confines(options: &RunOptions) -> Value {
     let (limits, isolation) = (&options.limits, &options.isolation);
@@ -161,6 +174,7 @@ fn confines(options: &RunOptions) -> Value {
             "ShmSize": isolation.shm_size.unwrap_or(64 << 20),
             "SecurityOpt": isolation.security_options,
             "Devices": isolation.devices.iter().map(device).collect::<Vec<_>>(),
+            "DeviceRequests": requests(&isolation.device_requests),
             "DeviceCgroupRules": isolation.device_rules.iter().map(rule).collect::<Vec<_>>(),
             "Sysctls": object(&isolation.sysctls),
             "GroupAdd": isolation.groups,
@@ -252,7 +266,8 @@ fn exposed(ports: &[Exposed]) -> Value {
     Value::Object(each.collect())
 }
 
-fn network_settings(joined: &Joined) -> Value {
+fn network_settings(joined: &Joined, links: &[ContainerLink]) -> Value {
+    let links: Vec<String> = links.iter().map(ToString::to_string).collect();
     let networks = joined.everywhere().into_iter().map(|attachment| {
         let of = |ipv4: bool| attachment.addresses.iter().find(move |(ip, _)| ip.is_ipv4() == ipv4);
         let gateway = |ipv4: bool| attachment.gateways.iter().find(move |ip| ip.is_ipv4() == ipv4);
@@ -260,6 +275,7 @@ fn network_settings(joined: &Joined) -> Value {
         let mac = attachment.mac.map(|byte| format!("{byte:02x}")).join(":");
         let value = json!({
             "NetworkID": attachment.network_id,
+            "Links": Some(&links).filter(|links| !links.is_empty() && attachment.names.is_some()),
             "Aliases": attachment.aliases,
             "MacAddress": mac,
             "Gateway": text(gateway(true).map(ToString::to_string)),
@@ -322,6 +338,22 @@ fn ipc(ipc: &Ipc) -> String {
 
 fn device(device: &Device) -> Value {
     json!({ "PathOnHost": device.source, "PathInContainer": device.target, "CgroupPermissions": device.access })
+}
+
+/// Docker has `null` for none.
+fn requests(all: &[DeviceRequest]) -> Option<Vec<Value>> {
+    let one = |request: &DeviceRequest| {
+        let capabilities = Some([&request.capabilities]).filter(|all| !all[0].is_empty());
+        let ids = Some(&request.ids).filter(|ids| !ids.is_empty());
+        json!({
+            "Driver": request.driver,
+            "Count": request.count,
+            "DeviceIDs": ids,
+            "Capabilities": capabilities,
+            "Options": {},
+        })
+    };
+    Some(all.iter().map(one).collect()).filter(|all: &Vec<Value>| !all.is_empty())
 }
 
 fn rule(rule: &DeviceRule) -> String {

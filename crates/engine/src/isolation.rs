@@ -12,6 +12,7 @@ use oci::runtime::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::cdi::{self, DeviceRequest, Edits};
 use crate::list::life;
 use crate::{Engine, Error, host, name, shm};
 
@@ -33,6 +34,10 @@ pub struct Isolation {
     pub shm_size: Option<u64>,
     /// `--device`.
     pub devices: Vec<Device>,
+    /// `--device` by name, and `--gpus`.
+    pub device_requests: Vec<DeviceRequest>,
+    /// `--cdi-spec-dir`: where those names are looked up, by absolute paths; none are the usual places.
+    pub cdi_dirs: Vec<PathBuf>,
     /// `--device-cgroup-rule`.
     pub device_rules: Vec<DeviceRule>,
     /// `--sysctl`.
@@ -128,6 +133,8 @@ pub(crate) struct Found {
     pub(crate) shm: Option<PathBuf>,
     /// Devices, and what may be done with them.
     pub(crate) devices: Vec<(LinuxDevice, String)>,
+    /// What devices by name change in the spec.
+    pub(crate) edits: Vec<Edits>,
 }
 
 impl Isolation {
@@ -146,6 +153,7 @@ impl Isolation {
             let nodes = host::devices_at(Path::new(&device.source), Path::new(&device.target))?;
             found.devices.extend(nodes.into_iter().map(|node| (node, device.access.clone())));
         }
+        found.edits = cdi::resolve(&self.device_requests, &self.cdi_dirs)?;
         Ok(found)
     }
 

@@ -276,7 +276,8 @@ fn own_line(ip: IpAddr, hostname: &Hostname) -> String {
     format!("{ip}\t{hostname}")
 }
 
-fn rewrite(path: &Path, change: impl FnOnce(&str) -> Option<String>) -> Result<(), Error> {
+/// Changes a file that is bound into a container, in place; `None` leaves it.
+pub(crate) fn rewrite(path: &Path, change: impl FnOnce(&str) -> Option<String>) -> Result<(), Error> {
     let fail = || Error::io(format!("write {path:?}"));
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(path).map_err(fail())?;
     let mut bytes = Vec::new();

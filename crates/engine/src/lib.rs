@@ -8,6 +8,7 @@ mod archive;
 mod attach;
 mod bundle;
 mod capabilities;
+mod cdi;
 mod change;
 mod client;
 mod commit;
@@ -30,6 +31,7 @@ mod joining;
 mod keys;
 mod leftover;
 mod limits;
+mod link;
 mod list;
 mod lock;
 mod logs;
@@ -70,6 +72,7 @@ use std::path::PathBuf;
 
 pub use archive::{ArchiveFormat, load, save, tag};
 pub use bundle::bundle;
+pub use cdi::{DeviceRequest, is_qualified as is_device_name};
 pub use client::{AttachOptions, Attended};
 pub use commit::{CommitOptions, commit};
 pub use content::{Change, diff, export};
@@ -92,8 +95,8 @@ pub use name_server::{NAME_SERVER, serve_names};
 pub use names::{Thing, names};
 pub use network::Error as NetworkError;
 pub use network::{
-    Dns, Driver, Exposed, Hostname, Join, Mode as NetworkMode, Network, NewNetwork, PortRequest, Protocol,
-    Published, Subnet, parse_mac,
+    ContainerLink, Dns, Driver, Exposed, Hostname, Join, Mode as NetworkMode, Network, NewNetwork,
+    PortRequest, Protocol, Published, Subnet, parse_mac,
 };
 pub use networks::{
     NetworkUse, create_network, inspect_network, networks, ports, prune_networks, remove_network,

@@ -12,7 +12,9 @@ use crate::lock::Lock;
 use crate::options::RunOptions;
 use crate::record::Record;
 use crate::root::Root;
-use crate::{Engine, Error, NetworkMode, connection, host, image, mount, name, place, process, time, volume};
+use crate::{
+    Engine, Error, NetworkMode, connection, host, image, link, mount, name, place, process, time, volume,
+};
 
 /// A container that is whole and does not run.
 #[derive(Debug)]
@@ -158,10 +160,10 @@ fn describe(engine: &Engine, id: &str, options: &RunOptions, image: &Image) -> R
         id: id.to_owned(),
         created: time::now(),
         image_id: image.id.clone(),
-        options: options.clone(),
+        options: RunOptions { links: link::claim(engine, options)?, ..options.clone() },
         entrypoint,
         command,
-        env: process::environment(&config, options, hostname.as_str(), None),
+        env: process::environment(&config, options, hostname.as_str(), &[], None),
         cwd,
         user: wanted.to_owned(),
         hostname: hostname.as_str().to_owned(),

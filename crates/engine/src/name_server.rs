@@ -14,12 +14,13 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use network::{Attachment, Member, NameServer, Network};
+use network::{Attachment, ContainerLink, Member, NameServer, Network};
 use nix::unistd;
 use serde::Deserialize;
 use sys::clone::{Options, clone3};
 use sys::process::{Capabilities, close_on_exec_from, set_capabilities, set_no_new_privileges};
 
+use crate::connection::Joined;
 use crate::options::RunOptions;
 use crate::record::RECORD;
 use crate::{Engine, Error, connection, host, name};
@@ -170,6 +171,14 @@ fn stay(engine: &Engine, server: NameServer, null: File) -> Result<(), Error> {
 struct Named {
     name: String,
     hostname: String,
+    options: Linking,
+}
+
+/// The part of its options that does.
+#[derive(Deserialize)]
+struct Linking {
+    #[serde(default)]
+    links: Vec<ContainerLink>,
 }
 
 fn look_up(engine: &Engine, id: &str) -> Option<Member> {
@@ -177,8 +186,8 @@ fn look_up(engine: &Engine, id: &str) -> Option<Member> {
         return None;
     }
     let dir = engine.container(id);
-    let joined = connection::read(&dir)?;
-    let Named { name, hostname } = serde_json::from_slice(&fs::read(dir.join(RECORD)).ok()?).ok()?;
+    let Joined { attachments, servers, .. } = connection::read(&dir)?;
+    let Named { name, hostname, options } = serde_json::from_slice(&fs::read(dir.join(RECORD)).ok()?).ok()?;
     let names = vec![name, name::short(id).to_owned(), hostname];
-    Some(Member { names, attachments: joined.attachments, servers: joined.servers })
+    Some(Member { names, attachments, links: options.links, servers })
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use network::{Dns, Exposed, Hostname, Mode, PortRequest};
+use network::{ContainerLink, Dns, Exposed, Hostname, Mode, PortRequest};
 use oci::Platform;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,9 @@ pub struct RunOptions {
     /// `--add-host`: names with their addresses, for `/etc/hosts`; without one the host's, as the container reaches it.
     #[serde(default)]
     pub extra_hosts: Vec<(Hostname, Option<IpAddr>)>,
+    /// `--link`: other containers under names of this one's own.
+    #[serde(default)]
+    pub links: Vec<ContainerLink>,
     /// `--cap-add`: `NET_ADMIN`, `CAP_NET_ADMIN`, `ALL`; case does not matter.
     pub cap_add: Vec<String>,
     /// `--cap-drop`, as `cap_add`.
@@ -311,6 +314,7 @@ impl RunOptions {
             expose: Vec::new(),
             dns: Dns::default(),
             extra_hosts: Vec::new(),
+            links: Vec::new(),
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
             privileged: false,

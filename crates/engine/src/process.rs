@@ -36,7 +36,7 @@ pub(crate) fn command(image: &Config, options: &RunOptions) -> Result<(Vec<Strin
     Ok((entrypoint, command))
 }
 
-/// The environment: docker's defaults, the image's, the user's, each replacing the value of one before; HOME only if
+/// The environment: docker's defaults, what is `linked`, the image's, the user's, each replacing the value of one before; HOME only if
 /// `home` is known.
 ///
 /// An entry of the image that is not KEY=VALUE is left out; it must never fetch a value from the host's environment
@@ -45,13 +45,14 @@ pub(crate) fn environment(
     image: &Config,
     options: &RunOptions,
     hostname: &str,
+    linked: &[String],
     home: Option<&str>,
 ) -> Vec<String> {
     let mut all = vec![PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if options.tty {
         all.push("TERM=xterm".to_owned());
     }
-    for entry in image.env().iter().flatten().chain(&options.env) {
+    for entry in linked.iter().chain(image.env().iter().flatten()).chain(&options.env) {
         let Some((key, _)) = entry.split_once('=') else { continue };
         if key.is_empty() || entry.contains('\0') {
             continue;
@@ -183,12 +184,12 @@ mod tests {
         let mut options = asked(&[], None);
         options.env = vec!["A=user".to_owned(), "B=1".to_owned()];
         assert_eq!(
-            environment(&image, &options, "h", Some("/root")),
+            environment(&image, &options, "h", &[], Some("/root")),
             ["PATH=/bin", "HOSTNAME=h", "A=user", "E=", "Q=a=b", "B=1", "HOME=/root"]
         );
         options.tty = true;
         options.env = vec!["TERM=dumb".to_owned(), "HOME=/h".to_owned()];
-        let env = environment(&Config::default(), &options, "h", Some("/root"));
+        let env = environment(&Config::default(), &options, "h", &[], Some("/root"));
         assert_eq!(env, [PATH, "HOSTNAME=h", "TERM=dumb", "HOME=/h"]);
     }
 

@@ -16,7 +16,7 @@ use crate::isolation::{Found, Ipc, Seccomp};
 use crate::mount::{Point, mount};
 use crate::options::RunOptions;
 use crate::user::User;
-use crate::{capabilities, process, seccomp};
+use crate::{capabilities, cdi, process, seccomp};
 
 /// Everything a spec is made of.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) devices: &'a [LinuxDevice],
     /// What the host and other containers have for this one.
     pub(crate) found: &'a Found,
+    /// Variables about the containers that it has linked.
+    pub(crate) linked: &'a [String],
     /// Version of the kernel, for seccomp profiles that ask for it.
     pub(crate) kernel: (u32, u32),
 }
@@ -86,7 +88,7 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
     let mask =
         capabilities::choose(&options.cap_add, &options.cap_drop, options.privileged, from.all_capabilities)?;
     let capabilities = capabilities::names(mask);
-    let env = process::environment(from.image, options, from.hostname, Some(&from.user.home));
+    let env = process::environment(from.image, options, from.hostname, from.linked, Some(&from.user.home));
     let cwd = process::workdir(from.image, options)?;
     let process = process::process(args, env, &cwd, from.user, &capabilities, options)?;
 
@@ -135,6 +137,7 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
         .set_mounts(Some(mounts(from)))
         .set_annotations(Some(annotations).filter(|all| !all.is_empty()))
         .set_linux(Some(linux));
+    cdi::apply(&from.found.edits, &mut spec);
     Ok(spec)
 }
 

@@ -15,7 +15,8 @@ use crate::connection::{self, Connection};
 use crate::health::Health;
 use crate::isolation::{Found, Ipc};
 use crate::leftover::{cgroups_path, end_runtime};
-use crate::record::{Record, write_started};
+use crate::link::{self, Links};
+use crate::record::{Record, read_started, write_started};
 use crate::root::Root;
 use crate::spec::Ingredients;
 use crate::user::{self, User};
@@ -72,17 +73,22 @@ fn bring_up(
     let mut user = user::resolve(&record.user, &passwd, &group).map_err(Error::Invalid)?;
     user.join(&record.options.isolation.groups, &group).map_err(Error::Invalid)?;
     let connection = Connection::prepare(engine, &record.id, dir, &record.options, image)?;
-    write_files(record, dir, &connection)?;
+    let links = link::find(engine, record, &connection.joined)?;
+    write_files(record, dir, &connection, &links)?;
     let isolation = &record.options.isolation;
     let mut found = isolation.find(engine)?;
     if isolation.ipc == Ipc::Shareable {
         found.shm = Some(shm::make(engine, &record.id, isolation.shm_size)?);
     }
-    let mut spec = describe(record, dir, image, &user, &connection, &found)?;
+    let mut spec = describe(record, dir, image, &user, &connection, &found, &links)?;
     if let Some(process) = spec.process_mut().as_mut().filter(|_| record.options.tty) {
         let size = given.size;
         let size = size.map(|size| BoxBuilder::default().height(size.rows).width(size.columns).build());
         process.set_console_size(size.and_then(Result::ok));
+    }
+    if spec.hooks().is_some() {
+        // Hooks find the container's root by it: their state names the bundle (config.md, "State").
+        write_config(dir, &spec)?;
     }
     Health::forget(dir)?;
     let connect = |pid| connection.connect(engine, &record.id, pid).map_err(lifecycle::ConnectError::from);
@@ -107,6 +113,9 @@ fn bring_up(
         connect: (!connection.is_empty()).then_some(lifecycle::Connect(&connect)),
     })
     .map_err(|source| Error::start("start container", record.command.first(), source))?;
+    if read_started(dir).is_some() {
+        link::renew(engine, record, &connection.joined);
+    }
     write_started(dir, time::now())?;
     Ok(Running { created, connection })
 }
@@ -114,7 +123,8 @@ fn bring_up(
 /// Refuses what [`start`] would refuse of the record's options.
 pub(crate) fn check(record: &Record, dir: &Path, image: &Image) -> Result<(), Error> {
     let nobody = user::resolve("0:0", b"", b"").map_err(Error::Invalid)?;
-    describe(record, dir, image, &nobody, &Connection::default(), &Found::default()).map(drop)
+    describe(record, dir, image, &nobody, &Connection::default(), &Found::default(), &Links::default())
+        .map(drop)
 }
 
 fn describe(
@@ -124,6 +134,7 @@ fn describe(
     user: &User,
     connection: &Connection,
     found: &Found,
+    links: &Links,
 ) -> Result<Spec, Error> {
     let options = &record.options;
     let config: Config = image.config.config().clone().unwrap_or_default();
@@ -142,13 +153,20 @@ fn describe(
         all_capabilities: if wants_all { host::bounding_capabilities()? } else { 0 },
         devices: &if options.privileged { host::devices() } else { Vec::new() },
         found,
+        linked: &links.env,
         kernel: host::kernel_version(),
     })
     .map_err(Error::Invalid)
 }
 
+fn write_config(dir: &Path, spec: &Spec) -> Result<(), Error> {
+    let path = dir.join("config.json");
+    let json = serde_json::to_vec(spec).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+    place::write_anew(&path, &json, 0o600)
+}
+
 /// The files that are bound over the image's own. They are new for each start, because addresses may be.
-fn write_files(record: &Record, dir: &Path, connection: &Connection) -> Result<(), Error> {
+fn write_files(record: &Record, dir: &Path, connection: &Connection, links: &Links) -> Result<(), Error> {
     if connection.shared.is_some() {
         // It sees those of whose network it shares.
         return Ok(());
@@ -165,7 +183,7 @@ fn write_files(record: &Record, dir: &Path, connection: &Connection) -> Result<(
              give it one with --dns"
         );
     }
-    place::write_anew(&dir.join("hosts"), hosts.as_bytes(), 0o644)?;
+    place::write_anew(&dir.join("hosts"), (hosts + &links.hosts).as_bytes(), 0o644)?;
     place::write_anew(&dir.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
     place::write_anew(&dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)
 }

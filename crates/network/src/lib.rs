@@ -13,6 +13,7 @@ mod firewall;
 mod forwarding;
 mod hostname;
 mod lease;
+mod link;
 mod mode;
 mod names;
 mod network;
@@ -30,6 +31,7 @@ pub use firewall::{close_for as close_firewalls_for, open_for as open_firewalls_
 pub use forwarding::switch_on as switch_on_forwarding;
 pub use hostname::{Hostname, ParseHostnameError};
 pub use lease::Leases;
+pub use link::ContainerLink;
 pub use mode::{Join, Mode, ParseModeError, parse_mac};
 pub use names::{LookUp, Member, NameServer, NameServerPlace};
 pub use network::{Driver, Network, Subnet};

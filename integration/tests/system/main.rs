@@ -3,6 +3,7 @@
 mod attacks;
 mod bad_input;
 mod bundle;
+mod cdi;
 mod checkpoint;
 mod checkpoint_kept;
 mod checkpoint_refusals;
@@ -27,6 +28,7 @@ mod killed;
 mod killed_on_a_network;
 mod lifecycle;
 mod limits;
+mod links;
 mod logs;
 mod manners;
 mod merged_root;
@@ -59,11 +61,13 @@ fn main() {
         run::CASES,
         network::CASES,
         run_flags::CASES,
+        cdi::CASES,
         volumes::CASES,
         files::CASES,
         prune::CASES,
         names::CASES,
         joining::CASES,
+        links::CASES,
         reach::CASES,
         cni::CASES,
         published::CASES,

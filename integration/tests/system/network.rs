@@ -408,7 +408,6 @@ fn flags_of_docker_for_addresses_and_hosts() {
         for (flags, words) in [
             (&["--network", "none", "--ip", "10.9.0.7"][..], &["--ip", "--network none"][..]),
             (&["--network", "net", "--network", "b", "--ip", "10.9.0.7"], &["--ip", "NAME:ip="]),
-            (&["--link", "db"], &["--link", "network create"]),
             (&["--add-host", "db"], &["--add-host", "db:10.0.0.7"]),
             (&["--add-host", "d b:10.0.0.1"], &["hostname"]),
             (&["--dns", "localhost"], &["--dns", "localhost"]),

@@ -379,7 +379,7 @@ fn what_cannot_be_is_refused_by_name() {
     let (world, image) = world();
     let before = Snapshot::take();
     for (flags, words) in [
-        (&["--gpus", "all"][..], &["--gpus", "--device"][..]),
+        (&["--gpus", "none"][..], &["--gpus", "all or a number"][..]),
         (&["--runtime", "kata"], &["--runtime", "rcr bundle"]),
         (&["--ipc", "container:x"], &["no such container: x"]),
         (&["--ipc", "container:"], &["--ipc", "container:NAME"]),
@@ -387,9 +387,9 @@ fn what_cannot_be_is_refused_by_name() {
         (&["--userns", "keep-id:uid=5"], &["--userns", "keep-id", "not supported", "-u USER"]),
         (&["--userns", "container:x"], &["--userns", "container", "not supported"]),
         (&["--userns", "hots"], &["--userns", "wants host"]),
-        (&["--link", "db:db"], &["--link", "rcr network create"]),
+        (&["--link", "db:db"], &["--link", "--network none"]),
         (&["--pid", "container:x"], &["no such container: x"]),
-        (&["--device", "nvidia.com/gpu=all"], &["--device", "CDI"]),
+        (&["--device", "gpu=all"], &["--device", "VENDOR/CLASS", "nvidia.com/gpu"]),
         (&["--memory-swap", "1g"], &["--memory"]),
         (&["-m", "64m", "--memory-swap", "32m"], &["less than --memory"]),
         (&["--cpus", "1", "--cpu-quota", "5000"], &["--cpus"]),

@@ -153,7 +153,7 @@ fn values(arg: &Arg, names: &dyn Fn(Thing) -> Vec<String>) -> Vec<Candidate> {
     }
     let name = arg.get_value_names().and_then(<[_]>::first).map(|name| name.as_str()).unwrap_or_default();
     let things: &[Thing] = match name.split(' ').next().unwrap_or_default() {
-        "CONTAINER" => &[Thing::Container],
+        "CONTAINER" | "CONTAINER[:ro]" | "CONTAINER[:ALIAS]" => &[Thing::Container],
         "IMAGE" => &[Thing::Image],
         "NETWORK" => &[Thing::Network],
         "VOLUME" | "[SRC:]DST[:OPTIONS]" => &[Thing::Volume],
@@ -209,6 +209,7 @@ mod tests {
             ("run --rm --network b", &["back", "bridge"]),
             ("run --net b", &["back", "bridge"]),
             ("run --network n", &["none"]),
+            ("run --link d", &["db"]),
             ("network rm n", &[]),
             ("run --network=back -itv d", &["data"]),
             ("run --tls-verify b", &["box:latest"]),

@@ -1,11 +1,11 @@
 //! Flags of `run` and `create` about namespaces, devices and security.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
-use engine::{Device, DeviceRule, Ipc, Isolation, Seccomp, Share};
+use engine::{DeviceRequest, DeviceRule, Ipc, Isolation, Seccomp, Share};
 
 use crate::error::Error;
-use crate::value::{device, label, offset, size};
+use crate::value::{device, gpus, label, offset, size};
 
 /// What the container shares, gets and must not do.
 #[derive(Debug, clap::Args)]
@@ -31,9 +31,16 @@ pub(crate) struct IsolationFlags {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES", value_parser = size::parse)]
     shm_size: Option<u64>,
-    /// Give it a device of the host, or a directory of them
+    /// Give it a device of the host, a directory of them, or a device by its name in /etc/cdi and /var/run/cdi, for instance
+    /// nvidia.com/gpu=0
     #[arg(long, value_name = "SRC[:DST[:ACCESS]]", value_parser = device::parse)]
-    device: Vec<Device>,
+    device: Vec<device::Wanted>,
+    /// Look for names of devices in this directory instead
+    #[arg(long, value_name = "DIR", value_parser = directory)]
+    cdi_spec_dir: Vec<PathBuf>,
+    /// Give it GPUs that CDI knows as nvidia.com/gpu: all, a number of them, or device=0 and the like
+    #[arg(long, value_name = "GPUS", value_parser = gpus::parse)]
+    gpus: Vec<DeviceRequest>,
     /// Let it use devices that it makes nodes of itself, for instance 'c 189:* rmw'
     #[arg(long, value_name = "RULE", value_parser = device::rule)]
     device_cgroup_rule: Vec<DeviceRule>,
@@ -49,8 +56,6 @@ pub(crate) struct IsolationFlags {
     /// Set its clocks ahead: boottime=SECONDS,monotonic=SECONDS
     #[arg(long, value_name = "OFFSETS", value_parser = offset::parse)]
     time_offset: Vec<Vec<offset::Offset>>,
-    #[arg(long, hide = true, value_name = "GPUS", value_parser = gpus)]
-    gpus: Option<String>,
     #[arg(long, hide = true, value_name = "RUNTIME", value_parser = runtime)]
     runtime: Option<String>,
 }
@@ -114,8 +119,9 @@ fn cgroup_parent(text: &str) -> Result<String, String> {
     Ok(Path::new("/").join(path).display().to_string())
 }
 
-fn gpus(_: &str) -> Result<String, String> {
-    Err("is not supported; give the devices' paths, for instance --device /dev/dri".to_owned())
+/// The container may be started again from elsewhere.
+fn directory(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|_| "wants a directory, for instance /etc/cdi".to_owned())
 }
 
 fn runtime(text: &str) -> Result<String, String> {
@@ -138,13 +144,20 @@ impl IsolationFlags {
             cgroup_host: self.cgroupns.unwrap_or_default(),
             cgroup_parent: self.cgroup_parent,
             shm_size: self.shm_size.filter(|bytes| *bytes > 0),
-            devices: self.device,
+            cdi_dirs: self.cdi_spec_dir,
+            device_requests: self.gpus,
             device_rules: self.device_cgroup_rule,
             sysctls: self.sysctl,
             groups: self.group_add,
             time_offsets: self.time_offset.into_iter().flatten().collect(),
             ..Isolation::default()
         };
+        for wanted in self.device {
+            match wanted {
+                device::Wanted::Nodes(device) => isolation.devices.push(device),
+                device::Wanted::Named(request) => isolation.device_requests.push(request),
+            }
+        }
         for option in self.security_opt {
             secure(&mut isolation, &option).map_err(|why| {
                 Error::Usage(format!("--security-opt {option:?}: {why}; see 'rcr run --help'"))

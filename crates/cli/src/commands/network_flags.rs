@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use engine::{Dns, Exposed, Hostname, NetworkMode, PortRequest, RunOptions};
+use engine::{ContainerLink, Dns, Exposed, Hostname, NetworkMode, PortRequest, RunOptions};
 
 use crate::error::Error;
 use crate::value::mac;
@@ -47,9 +47,10 @@ pub(crate) struct NetworkFlags {
     /// Set an option of resolv.conf(5)
     #[arg(long, alias = "dns-opt", value_name = "OPTION", value_parser = parse_word)]
     dns_option: Vec<String>,
-    /// Not supported: put both containers on a network of your own, where they find each other by name
-    #[arg(long, value_name = "CONTAINER", hide = true, value_parser = refuse_link)]
-    link: Vec<String>,
+    /// Know another container by a name of its own: in /etc/hosts and the environment, or on a network that users made by the
+    /// network's server of names
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    link: Vec<ContainerLink>,
 }
 
 /// `NAME:ADDRESS`, an IPv6 one in brackets or not, or `NAME:host-gateway`.
@@ -68,12 +69,6 @@ fn parse_host(text: &str) -> Result<(Hostname, Option<IpAddr>), String> {
 fn parse_word(text: &str) -> Result<String, &'static str> {
     let fits = !text.is_empty() && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| text.to_owned()).ok_or("wants one word of letters, digits and signs")
-}
-
-fn refuse_link(_: &str) -> Result<String, &'static str> {
-    Err(
-        "links are not supported; put both containers on a network (rcr network create), where they find each other by name",
-    )
 }
 
 impl NetworkFlags {
@@ -101,6 +96,11 @@ impl NetworkFlags {
             join.mac = self.mac_address.or(join.mac);
             join.aliases.extend(self.network_alias.iter().map(ToString::to_string));
         }
+        if !self.link.is_empty() && !matches!(mode, NetworkMode::Joined(_) | NetworkMode::Cni(_)) {
+            return Err(usage(format!(
+                "conflicting options: --link wants a network that both containers are on, and --network {mode} is none"
+            )));
+        }
         if let NetworkMode::Container(_) = mode {
             let conflicts = [
                 ("--hostname", options.hostname.is_some()),
@@ -118,6 +118,7 @@ impl NetworkFlags {
         options.publish_all = self.publish_all;
         options.expose = self.expose;
         options.extra_hosts = self.add_host;
+        options.links = self.link;
         options.dns = Dns { servers: self.dns, search: self.dns_search, options: self.dns_option };
         Ok(())
     }

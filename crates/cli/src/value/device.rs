@@ -1,13 +1,34 @@
-//! `--device SRC[:DST[:ACCESS]]` and `--device-cgroup-rule 'KIND MAJOR:MINOR ACCESS'`.
+//! `--device SRC[:DST[:ACCESS]]`, `--device VENDOR/CLASS=NAME` and `--device-cgroup-rule 'KIND MAJOR:MINOR ACCESS'`.
 
-use engine::{Device, DeviceRule};
+use engine::{Device, DeviceRequest, DeviceRule};
+
+/// What `--device` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Nodes of the host.
+    Nodes(Device),
+    /// A device by its name in the files of vendors.
+    Named(DeviceRequest),
+}
 
 /// Reads a device of the host, its place in the container and what may be done with it.
 ///
 /// # Errors
 /// What is wanted, when it is something else.
-pub(crate) fn parse(text: &str) -> Result<Device, String> {
-    let wanted = || "wants SRC, SRC:DST or SRC:DST:ACCESS, for instance /dev/snd:/dev/snd:rw".to_owned();
+pub(crate) fn parse(text: &str) -> Result<Wanted, String> {
+    let wanted = || {
+        "wants SRC, SRC:DST or SRC:DST:ACCESS, for instance /dev/snd:/dev/snd:rw, or the name of a CDI device, for \
+         instance nvidia.com/gpu=0"
+            .to_owned()
+    };
+    if engine::is_device_name(text)? {
+        let ids = vec![text.to_owned()];
+        return Ok(Wanted::Named(DeviceRequest {
+            driver: "cdi".to_owned(),
+            ids,
+            ..DeviceRequest::default()
+        }));
+    }
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, access) = match parts[..] {
         [source] => (source, source, "rwm"),
@@ -17,15 +38,11 @@ pub(crate) fn parse(text: &str) -> Result<Device, String> {
         [_, _, access] => return Err(format!("bad mode {access:?}: wants some of r, w and m")),
         _ => return Err(wanted()),
     };
-    if !source.starts_with('/') && source.contains('=') {
-        return Err(
-            "names of CDI are not supported; give the device's path, for instance /dev/dri".to_owned()
-        );
-    }
     if !source.starts_with('/') || !target.starts_with('/') {
         return Err(wanted());
     }
-    Ok(Device { source: source.to_owned(), target: target.to_owned(), access: access.to_owned() })
+    let (source, target, access) = (source.to_owned(), target.to_owned(), access.to_owned());
+    Ok(Wanted::Nodes(Device { source, target, access }))
 }
 
 fn is_access(text: &str) -> bool {
@@ -56,17 +73,19 @@ mod tests {
 
     #[test]
     fn devices_and_rules() {
+        let Wanted::Named(named) = parse("nvidia.com/gpu=all").unwrap() else { panic!("a name") };
+        assert_eq!((named.driver.as_str(), &named.ids[..]), ("cdi", &["nvidia.com/gpu=all".to_owned()][..]));
         for (text, want) in [
             ("/dev/a", "/dev/a /dev/a rwm"),
             ("/dev/a:r", "/dev/a /dev/a r"),
             ("/dev/a:/dev/b", "/dev/a /dev/b rwm"),
             ("/dev/a:/dev/b:wr", "/dev/a /dev/b wr"),
         ] {
-            let device = parse(text).unwrap();
+            let Wanted::Nodes(device) = parse(text).unwrap() else { panic!("{text}") };
             assert_eq!(format!("{} {} {}", device.source, device.target, device.access), want);
         }
         for (text, want) in
-            [("", "wants SRC"), ("a", "wants SRC"), ("/a:/b:x", "bad mode"), ("nvidia.com/gpu=all", "CDI")]
+            [("", "wants SRC"), ("a", "wants SRC"), ("/a:/b:x", "bad mode"), ("gpu=all", "VENDOR/CLASS")]
         {
             assert!(parse(text).unwrap_err().contains(want), "{text}");
         }

@@ -3,6 +3,7 @@
 pub(crate) mod cpus;
 pub(crate) mod device;
 pub(crate) mod env;
+pub(crate) mod gpus;
 pub(crate) mod keys;
 pub(crate) mod label;
 pub(crate) mod log;

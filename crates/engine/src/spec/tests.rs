@@ -43,6 +43,7 @@ fn written(image: &Config, options: &RunOptions, init: Option<&Path>, devices: &
         all_capabilities: (1 << 41) - 1,
         devices,
         found: &Found::default(),
+        linked: &[],
         kernel: (6, 1),
     };
     let mut value = serde_json::to_value(spec(&ingredients).unwrap()).unwrap();

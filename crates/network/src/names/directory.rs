@@ -8,7 +8,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use super::message::{Answer, Code, INTERNET, Query, kind, reversed};
-use crate::{Attachment, Leases};
+use crate::{Attachment, ContainerLink, Leases};
 
 /// What is known of a container that has an address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Member {
     pub names: Vec<String>,
     /// The networks that it is on now.
     pub attachments: Vec<Attachment>,
+    /// Names that it alone has for others.
+    pub links: Vec<ContainerLink>,
     /// Who is asked for it about all other names, instead of the host's resolvers.
     pub servers: Vec<IpAddr>,
 }
@@ -49,7 +51,20 @@ pub(super) fn decide(
     if query.class == INTERNET {
         let found = match (query.kind, reversed(&query.name)) {
             (kind::PTR, Some(ip)) => name_of(leases, look_up, named(), ip),
-            _ => addresses_of(leases, look_up, named(), &query.name).map(|all| of_family(all, query)),
+            _ => linked(leases, look_up, &member, &query.name)
+                .or_else(|| {
+                    addresses_of(
+                        leases,
+                        look_up,
+                        named(),
+                        &|_, member, there, short| {
+                            let fits = |other: &String| other.eq_ignore_ascii_case(short);
+                            member.names.iter().chain(&there.aliases).any(fits)
+                        },
+                        &query.name,
+                    )
+                })
+                .map(|all| of_family(all, query)),
         };
         if let Some(answer) = found {
             return Verdict::Answer(answer);
@@ -62,11 +77,15 @@ pub(super) fn decide(
     Verdict::Forward(member.servers)
 }
 
-/// The addresses of a name, on all networks of the asker; `None`: it is no container's.
+/// Whether a name is one of a container: its ID, what is known of it and of it there, the name.
+type Fits<'a> = &'a dyn Fn(&str, &Member, &Attachment, &str) -> bool;
+
+/// The addresses of a name on all these networks; `None`: it is no container's.
 fn addresses_of<'a>(
     leases: &Path,
     look_up: LookUp<'_>,
     networks: impl Iterator<Item = &'a Attachment>,
+    fits: Fits<'_>,
     name: &str,
 ) -> Option<Vec<IpAddr>> {
     let mut found = Vec::new();
@@ -77,22 +96,34 @@ fn addresses_of<'a>(
             .checked_sub(network.network.len() + 1)
             .and_then(|at| name.split_at_checked(at))
             .filter(|(_, rest)| rest[1..].eq_ignore_ascii_case(&network.network) && rest.starts_with('.'));
-        let fits = |other: &String| {
-            other.eq_ignore_ascii_case(name)
-                || short.is_some_and(|(short, _)| other.eq_ignore_ascii_case(short))
-        };
         // One that cannot be read is of no use to anybody.
         let taken = Leases::of(leases, &network.network_id).list().unwrap_or_default();
         let owners: BTreeSet<String> = taken.into_iter().map(|(_, owner)| owner).collect();
-        for member in owners.iter().filter_map(|id| look_up(id)) {
-            for there in member.attachments.iter().filter(|there| there.network_id == network.network_id) {
-                if member.names.iter().chain(&there.aliases).any(fits) {
+        for id in owners {
+            let Some(member) = look_up(&id) else { continue };
+            let here = |there: &&Attachment| there.network_id == network.network_id;
+            for there in member.attachments.iter().filter(here) {
+                let fits = |name: &str| fits(&id, &member, there, name);
+                if fits(name) || short.is_some_and(|(short, _)| fits(short)) {
                     found.extend(there.addresses.iter().map(|(ip, _)| *ip));
                 }
             }
         }
     }
     (!found.is_empty()).then_some(found)
+}
+
+/// The addresses of what the asker has linked under this name, which goes before other containers' own names: the
+/// container that was meant, else one that has its name by now.
+fn linked(leases: &Path, look_up: LookUp<'_>, asker: &Member, name: &str) -> Option<Vec<IpAddr>> {
+    let named = || asker.attachments.iter().filter(|attachment| attachment.names.is_some());
+    asker.links.iter().find_map(|link| {
+        let is = |alias: &str| link.alias.as_str().eq_ignore_ascii_case(alias);
+        let meant: Fits<'_> = &|id, _, _, name| is(name) && id == link.id;
+        let called: Fits<'_> = &|_, member, _, name| is(name) && member.names.first() == Some(&link.target);
+        addresses_of(leases, look_up, named(), meant, name)
+            .or_else(|| addresses_of(leases, look_up, named(), called, name))
+    })
 }
 
 /// Those of the family asked for. Each asker gets another one first, so that a name of several containers is shared.
@@ -223,6 +254,24 @@ mod tests {
         assert_eq!(ask("web.front", kind::A), Verdict::Forward(Vec::new()), "db is not on front");
         // On all networks of who asks, whichever it asks on.
         assert_eq!(world.ask("10.9.0.3", "back", "web.front", kind::A), addresses(&["10.8.0.3"]));
+    }
+
+    #[test]
+    fn a_link_is_a_name_for_one_asker_only() {
+        let mut world = World::new();
+        let link = |text: &str, id: &str| ContainerLink { id: id.to_owned(), ..text.parse().unwrap() };
+        let web = world.members[1].0.clone();
+        // The second names a container of another network, the third one that is no more.
+        world.members[0].1.links =
+            vec![link("old-name:store", &web), link("alone:far", ""), link("web:data", &"f".repeat(64))];
+        let ask = |asker: &str, name: &str| world.ask(asker, "back", name, kind::A);
+        assert_eq!(ask("10.9.0.2", "store"), addresses(&["10.9.0.3"]));
+        assert_eq!(ask("10.9.0.2", "Store.back"), addresses(&["10.9.0.3"]));
+        assert_eq!(ask("10.9.0.2", "far"), Verdict::Forward(Vec::new()));
+        assert_eq!(ask("10.9.0.2", "old-name"), Verdict::Forward(Vec::new()));
+        // It goes before aliases that others have.
+        assert_eq!(ask("10.9.0.2", "data"), addresses(&["10.9.0.3"]));
+        assert_eq!(ask("10.9.0.3", "store"), Verdict::Forward(Vec::new()));
     }
 
     #[test]
