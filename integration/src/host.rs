@@ -25,6 +25,8 @@ pub enum Need {
     FileSystem(&'static str),
     /// A program that says on `--version` that it is of this release, or a later one.
     Version(&'static str, u32, u32),
+    /// Linux of this version, or a later one.
+    Kernel(u32, u32),
 }
 
 /// The lack, in words; `None` if the host has it.
@@ -42,6 +44,7 @@ pub fn missing(need: Need) -> Option<String> {
         Need::Version(name, major, minor) => {
             (release(name) >= Some((major, minor)), format!("{name} {major}.{minor}"))
         }
+        Need::Kernel(major, minor) => (kernel() >= (major, minor), format!("Linux {major}.{minor}")),
     };
     (!there).then_some(name)
 }
@@ -55,6 +58,12 @@ static CRIU: LazyLock<bool> = LazyLock::new(|| {
 pub fn unified() -> Option<&'static Path> {
     let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
     places.into_iter().find(|place| place.join("cgroup.controllers").exists())
+}
+
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn program(name: &str) -> bool {

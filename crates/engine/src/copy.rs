@@ -18,6 +18,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::sys::time::TimeSpec;
 use sys::path::{openat2, resolve};
+use sys::userns::{IdMap, Range, outside};
 
 use extract::extract;
 use made::{Attributes, make_dir, make_file, make_link, make_node};
@@ -29,6 +30,7 @@ use crate::list::life;
 use crate::lock::Lock;
 use crate::record::Record;
 use crate::root::reopen;
+use crate::userns::Userns;
 use crate::{Engine, Error, make, name};
 
 /// How `cp` copies.
@@ -77,7 +79,8 @@ pub fn copy_in(
     enter(engine)?;
     let from = absolute(from)?;
     let inside = Inside::open(engine, container, to, true)?;
-    let copied = copy(&Side::host()?, &from, &inside.side, inside.path.as_bytes(), options);
+    let copied =
+        inside.side.as_root(|| copy(&Side::host()?, &from, &inside.side, inside.path.as_bytes(), options));
     inside.close(copied)
 }
 
@@ -101,10 +104,10 @@ pub fn copy_out_tar(
         if contents || name.is_empty() {
             let dir = reopen(parent.as_fd(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
                 .map_err(inside.side.fail("open", path))?;
-            store::pack(dir.as_fd(), store::Tree::Whole, &|_, _| true, out)?;
+            store::pack_mapped(dir.as_fd(), inside.side.ids.as_ref(), out)?;
         } else {
             let kept = base(path).unwrap_or(b"file");
-            store::pack_entry(parent.as_fd(), name.as_bytes(), kept, out)?;
+            store::pack_entry(parent.as_fd(), name.as_bytes(), kept, inside.side.ids.as_ref(), out)?;
         }
         Ok(())
     };
@@ -125,7 +128,7 @@ pub fn copy_in_tar(
 ) -> Result<(), Error> {
     enter(engine)?;
     let inside = Inside::open(engine, container, to, true)?;
-    let extracted = extract(&inside.side, inside.path.as_bytes(), options, input);
+    let extracted = inside.side.as_root(|| extract(&inside.side, inside.path.as_bytes(), options, input));
     inside.close(extracted)
 }
 
@@ -142,9 +145,16 @@ impl Inside {
         let id = name::resolve(engine, container)?;
         let (record, image) = find(engine, &id)?;
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let (mut lock, mut point) = (None, None);
+        let (mut lock, mut point, mut ids) = (None, None, None);
         let root = match life(engine, &id)?.pid {
-            Some(pid) => root_of(pid)?,
+            Some(pid) => {
+                if record.options.isolation.userns != Userns::Host {
+                    let map = sys::userns::read(pid).map_err(|e| Error::io(e.what)(e.source))?;
+                    // All of the host's: it has joined one that has none of its own.
+                    ids = Some(map).filter(|map| outside(&map.uid, u32::MAX - 1) != Some(u32::MAX - 1));
+                }
+                root_of(pid)?
+            }
             None => {
                 point = volume_at(&record, &path);
                 match &point {
@@ -171,8 +181,10 @@ impl Inside {
             None => path,
         };
         let how = resolve::IN_ROOT | resolve::NO_MAGICLINKS;
+        let first = |ranges: &[Range]| outside(ranges, 0).unwrap_or(0);
+        let owner = ids.as_ref().map_or((0, 0), |ids| (first(&ids.uid), first(&ids.gid)));
         Ok(Self {
-            side: Side { root, how, owner: (0, 0), name: format!("container {}", record.name) },
+            side: Side { root, how, owner, ids, name: format!("container {}", record.name) },
             path,
             lock,
         })
@@ -233,6 +245,8 @@ struct Side {
     how: u64,
     /// Whom files belong to that are copied here.
     owner: (u32, u32),
+    /// The ids of a running container's user namespace: what it calls 0 is another number here.
+    ids: Option<IdMap>,
     /// For messages.
     name: String,
 }
@@ -240,7 +254,32 @@ struct Side {
 impl Side {
     fn host() -> Result<Self, Error> {
         let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        Ok(Self { root: open_dir(Path::new("/"))?, how: 0, owner, name: "the host".to_owned() })
+        Ok(Self { root: open_dir(Path::new("/"))?, how: 0, owner, ids: None, name: "the host".to_owned() })
+    }
+
+    /// Does what makes files here. Whoever does it in a user namespace has to have ids there.
+    fn as_root<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        if self.ids.is_none() {
+            return work();
+        }
+        let fail = || Error::io("make files as the container's root");
+        let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        sys::process::make_files_as(self.owner.0, self.owner.1).map_err(fail())?;
+        let done = work();
+        sys::process::make_files_as(own.0, own.1).map_err(fail())?;
+        done
+    }
+
+    /// The owner that is meant by these ids of the other side.
+    fn placed(&self, (uid, gid): (u32, u32)) -> Result<(u32, u32), Error> {
+        let Some(ids) = &self.ids else { return Ok((uid, gid)) };
+        match (outside(&ids.uid, uid), outside(&ids.gid, gid)) {
+            (Some(uid), Some(gid)) => Ok((uid, gid)),
+            _ => Err(Error::Invalid(format!(
+                "{} has no user {uid} or no group {gid} in its user namespace; leave out -a to give files to its root",
+                self.name
+            ))),
+        }
     }
 
     fn fail(&self, call: &str, path: &[u8]) -> impl FnOnce(io::Error) -> Error + use<> {
@@ -394,7 +433,7 @@ impl Copier<'_> {
         let stat = stat_of(&source, self.from, path)?;
         let read = |call: &'static str| self.from.fail(call, path);
         let write = |e: Errno| self.to.fail("make", path)(e.into());
-        let attributes = self.attributes(&stat);
+        let attributes = self.attributes(&stat)?;
         match kind(&stat) {
             SFlag::S_IFDIR => {
                 let made = make_dir(dir, name).map_err(write)?;
@@ -451,8 +490,9 @@ impl Copier<'_> {
         Ok(())
     }
 
-    fn attributes(&self, stat: &FileStat) -> Attributes {
+    fn attributes(&self, stat: &FileStat) -> Result<Attributes, Error> {
         let mtime = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
-        Attributes::new(self.options, self.to, (stat.st_uid, stat.st_gid), stat.st_mode, mtime)
+        let owner = store::owner(self.from.ids.as_ref(), (stat.st_uid, stat.st_gid));
+        Attributes::new(self.options, self.to, owner, stat.st_mode, mtime)
     }
 }

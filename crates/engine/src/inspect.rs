@@ -9,12 +9,14 @@ use network::{ContainerLink, Exposed, Published};
 use crate::cdi::DeviceRequest;
 use crate::connection::{self, Joined};
 use crate::health::{Health, Healthcheck, Probe};
+use crate::ids::IdRange;
 use crate::isolation::{Device, DeviceRule, Ipc, Share};
 use crate::leftover::enter;
 use crate::list::{Life, life};
 use crate::mount::{self, Point};
 use crate::options::{LogOptions, RestartPolicy, RunOptions, StreamName};
 use crate::record::{Record, read_restarts};
+use crate::userns::Userns;
 use crate::{ContainerStatus, Engine, Error, image, monitor, name, time};
 
 /// What docker writes for a moment that has not come.
@@ -144,6 +146,9 @@ fn host_config(record: &Record, joined: &Joined, links: Option<Vec<String>>) -> 
             "Tmpfs": options.tmpfs.iter().map(|t| (t.target.clone(), json!(t.options.join(",")))).collect::<Map<_, _>>(),
             "Ulimits": options.ulimits.iter().map(|u| json!({ "Name": u.name, "Soft": limit(u.soft), "Hard": limit(u.hard) })).collect::<Vec<_>>(),
     });
+    if let Some(ids) = &record.ids {
+        all["IDMappings"] = json!({ "UidMap": ranges(&ids.uid), "GidMap": ranges(&ids.gid) });
+    }
     if let (Value::Object(all), Value::Object(more)) = (&mut all, confines(options)) {
         all.extend(more);
     }
@@ -170,7 +175,7 @@ fn confines(options: &RunOptions) -> Value {
             "IpcMode": ipc(&isolation.ipc),
             "PidMode": shared(&isolation.pid),
             "UTSMode": if isolation.uts_host { "host" } else { "" },
-            "UsernsMode": "",
+            "UsernsMode": userns(&isolation.userns),
             "ShmSize": isolation.shm_size.unwrap_or(64 << 20),
             "SecurityOpt": isolation.security_options,
             "Devices": isolation.devices.iter().map(device).collect::<Vec<_>>(),
@@ -324,6 +329,20 @@ fn shared(share: &Share) -> String {
         Share::Host => "host".to_owned(),
         Share::Container(name) => format!("container:{name}"),
     }
+}
+
+/// podman's words.
+fn userns(userns: &Userns) -> String {
+    match userns {
+        Userns::Host => String::new(),
+        Userns::Auto { .. } | Userns::Private(_) | Userns::SubIds { .. } => "private".to_owned(),
+        Userns::Container(name) => format!("container:{name}"),
+        Userns::Path(path) => format!("ns:{}", path.display()),
+    }
+}
+
+fn ranges(ranges: &[IdRange]) -> Vec<String> {
+    ranges.iter().map(|range| format!("{}:{}:{}", range.inside, range.outside, range.size)).collect()
 }
 
 fn ipc(ipc: &Ipc) -> String {

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use network::Mode;
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::sys::stat::Mode as Permissions;
 use oci::runtime::{
     LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, LinuxTimeOffset,
 };
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cdi::{self, DeviceRequest, Edits};
 use crate::list::life;
+use crate::userns::{self, Userns, Users};
 use crate::{Engine, Error, host, name, shm};
 
 /// The user's wishes. The default is docker's, but for the cgroup namespace, which is always the container's own.
@@ -26,6 +28,8 @@ pub struct Isolation {
     pub ipc: Ipc,
     /// `--uts host`: host name and domain name are the host's.
     pub uts_host: bool,
+    /// `--userns`.
+    pub userns: Userns,
     /// `--cgroupns host`.
     pub cgroup_host: bool,
     /// `--cgroup-parent`: an absolute path.
@@ -122,6 +126,17 @@ pub enum Seccomp {
     Profile(serde_json::Value),
 }
 
+/// A device of the host for the container.
+#[derive(Debug)]
+pub(crate) struct FoundDevice {
+    /// By its path in the container.
+    pub(crate) node: LinuxDevice,
+    /// Its path on the host.
+    pub(crate) source: PathBuf,
+    /// What may be done with it.
+    pub(crate) access: String,
+}
+
 /// What the host and other containers have for this one, found at its start.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -131,10 +146,14 @@ pub(crate) struct Found {
     pub(crate) ipc: Option<PathBuf>,
     /// Where the /dev/shm that it shares is mounted on the host.
     pub(crate) shm: Option<PathBuf>,
-    /// Devices, and what may be done with them.
-    pub(crate) devices: Vec<(LinuxDevice, String)>,
+    /// The nodes that `--device` names.
+    pub(crate) devices: Vec<FoundDevice>,
     /// What devices by name change in the spec.
     pub(crate) edits: Vec<Edits>,
+    /// The user namespace, if it is not the host's.
+    pub(crate) users: Option<Users>,
+    /// The host has message queues to be shown.
+    pub(crate) host_queues: bool,
 }
 
 impl Isolation {
@@ -144,17 +163,62 @@ impl Isolation {
             Share::Container(name) => Some(namespace_of(engine, name, "pid")?),
             Share::Private | Share::Host => None,
         };
-        let mut found = Found { pid, ..Found::default() };
+        let host_queues = Path::new("/dev/mqueue").is_dir();
+        let mut found = Found { pid, host_queues, ..Found::default() };
         if let Ipc::Container(name) = &self.ipc {
             found.shm = Some(shm::of_other(engine, name)?);
             found.ipc = Some(namespace_of(engine, name, "ipc")?);
         }
         for device in &self.devices {
             let nodes = host::devices_at(Path::new(&device.source), Path::new(&device.target))?;
-            found.devices.extend(nodes.into_iter().map(|node| (node, device.access.clone())));
+            found.devices.extend(nodes.into_iter().map(|node| {
+                let rest = node.path().strip_prefix(&device.target).unwrap_or(Path::new(""));
+                let source = Path::new(&device.source);
+                let source = if rest.as_os_str().is_empty() { source.to_owned() } else { source.join(rest) };
+                FoundDevice { node, source, access: device.access.clone() }
+            }));
         }
         found.edits = cdi::resolve(&self.device_requests, &self.cdi_dirs)?;
         Ok(found)
+    }
+
+    /// Refuses what cannot be had together with a user namespace of its own.
+    ///
+    /// # Errors
+    /// The two flags, and the way out.
+    pub(crate) fn check_userns(&self, network: &Mode, kernel: (u32, u32)) -> Result<(), String> {
+        userns::check(&self.userns, kernel)?;
+        if self.userns == Userns::Host {
+            return Ok(());
+        }
+        if let Mode::Cni(_) = network {
+            return Err("--userns and --network cni:NAME exclude each other: a network namespace that plugins connect belongs \
+                        to the host's user namespace; take a network of rcr's own"
+                .to_owned());
+        }
+        // Who mounts /proc or message queues has to be root where they belong to.
+        let others = [
+            ("pid", if let Share::Container(name) = &self.pid { Some(name) } else { None }),
+            ("ipc", if let Ipc::Container(name) = &self.ipc { Some(name) } else { None }),
+        ];
+        for (flag, name) in others.into_iter().filter_map(|(flag, name)| Some((flag, name?))) {
+            if self.userns != Userns::Container(name.clone()) {
+                return Err(format!(
+                    "--{flag} container:{name} wants the user namespace of that container too: add --userns \
+                     container:{name}, or leave out --userns"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a network namespace of this mode belongs to the container's user namespace.
+    pub(crate) fn owns_network(&self, network: &Mode) -> bool {
+        match (network, &self.userns) {
+            (_, Userns::Host) => true,
+            (Mode::Container(name), Userns::Container(other)) => name == other,
+            (mode, _) => mode.is_own(),
+        }
     }
 
     /// The namespaces of a container whose network is its own, the host's, or that of `network`.
@@ -166,6 +230,7 @@ impl Isolation {
     ) -> Vec<LinuxNamespace> {
         use LinuxNamespaceType as Kind;
         use LinuxNamespaceType::{Cgroup, Mount, Network, Pid, Time, Uts};
+        let users = found.users.as_ref().filter(|users| users.joined).map(Users::path);
         let kinds = [
             (Pid, self.pid != Share::Host, &found.pid),
             (Kind::Ipc, self.ipc != Ipc::Host, &found.ipc),
@@ -174,6 +239,7 @@ impl Isolation {
             (Cgroup, !self.cgroup_host, &None),
             (Network, !host_network, &network),
             (Time, !self.time_offsets.is_empty(), &None),
+            (Kind::User, found.users.is_some(), &users),
         ];
         let own = kinds.into_iter().filter(|(_, own, _)| *own);
         own.map(|(kind, _, path)| {
@@ -206,6 +272,7 @@ impl Isolation {
         let of_devices = found
             .devices
             .iter()
+            .map(|found| (&found.node, &found.access))
             .map(|(node, access)| rule(node.typ(), Some(node.major()), Some(node.minor()), access));
         let of_rules = self.device_rules.iter().map(|wanted| {
             let kind = match wanted.kind {
@@ -223,7 +290,7 @@ impl Isolation {
 pub(crate) fn root_of(pid: i32) -> Result<OwnedFd, Error> {
     let path = format!("/proc/{pid}/root");
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(path.as_str(), flags, Mode::empty())
+    nix::fcntl::open(path.as_str(), flags, Permissions::empty())
         .map_err(|e| Error::io(format!("open {path:?}"))(e.into()))
 }
 

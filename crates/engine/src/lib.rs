@@ -22,6 +22,7 @@ mod exec;
 mod fork;
 mod health;
 mod host;
+mod ids;
 mod image;
 mod info;
 mod inspect;
@@ -65,6 +66,7 @@ mod tree;
 mod upkeep;
 mod usage;
 mod user;
+mod userns;
 mod volume;
 mod volumes;
 
@@ -82,6 +84,7 @@ pub use disk::{ContainerRoom, DiskUsage, ImageRoom, disk_usage};
 pub use error::{Error, in_full};
 pub use exec::{Executed, HOLD_TERMINAL, exec, hold_terminal};
 pub use health::{HealthStatus, Healthcheck};
+pub use ids::{IdRange, Ids};
 pub use image::{images, pull, remove_image};
 pub use info::{info, version};
 pub use inspect::{Kind as ObjectKind, inspect};
@@ -116,6 +119,7 @@ pub use time::duration;
 pub use top::{Processes, top};
 pub use upkeep::{Finding, Problem, fsck, prune_containers, prune_images};
 pub use usage::{Reading, Usage, usage};
+pub use userns::Userns;
 pub use volumes::{VolumeSummary, create_volume, inspect_volume, prune_volumes, remove_volume, volumes};
 
 /// Where everything is kept, by absolute paths. Making one touches nothing.

@@ -12,6 +12,7 @@ use crate::lock::Lock;
 use crate::options::RunOptions;
 use crate::record::Record;
 use crate::root::Root;
+use crate::userns::{self, Users};
 use crate::{
     Engine, Error, NetworkMode, connection, host, image, link, mount, name, place, process, time, volume,
 };
@@ -72,7 +73,9 @@ fn fill(
     make_layers(&dir, image)?;
     let rootfs = stack(&dir, image)?;
     let record = made.insert(describe(engine, id, options, image)?);
+    let choosing = userns::choose(engine, record, Root(rootfs.as_fd()))?;
     volume::claim(engine, &dir, record)?;
+    drop(choosing);
     for point in &record.points {
         volume::prepare(engine, id, Root(rootfs.as_fd()), point)?;
     }
@@ -124,12 +127,25 @@ fn make_layers(dir: &Path, image: &Image) -> Result<(), Error> {
 
 /// The container's root: the image's layers with its writable directory on top.
 pub(crate) fn stack(dir: &Path, image: &Image) -> Result<OwnedFd, Error> {
+    stack_by(dir, image, store::overlay)
+}
+
+/// The same, for a container with a user namespace.
+pub(crate) fn stack_for(dir: &Path, image: &Image, users: &Users) -> Result<OwnedFd, Error> {
+    stack_by(dir, image, |what| store::mapped_overlay(what, users.owners()))
+}
+
+fn stack_by(
+    dir: &Path,
+    image: &Image,
+    overlay: impl Fn(&Overlay<'_>) -> Result<OwnedFd, store::Error>,
+) -> Result<OwnedFd, Error> {
     let (upper, work, empty) = (dir.join("upper"), dir.join("work"), dir.join("empty"));
     let mut lower: Vec<&Path> = image.layers.iter().map(PathBuf::as_path).collect();
     if lower.is_empty() {
         lower.push(&empty);
     }
-    Ok(store::overlay(&Overlay { lower: &lower, upper: Some((&upper, &work)), source: "rcr" })?)
+    Ok(overlay(&Overlay { lower: &lower, upper: Some((&upper, &work)), source: "rcr" })?)
 }
 
 /// What there is to know about the container, from its options and its image.
@@ -173,6 +189,7 @@ fn describe(engine: &Engine, id: &str, options: &RunOptions, image: &Image) -> R
         points,
         health: Healthcheck::merge(options.health.as_ref(), image),
         shell: health::shell_of(image),
+        ids: None,
     })
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Point {
 
 /// Options of `-v` that only other engines or SELinux know; they change nothing here.
 const IGNORED: [&str; 8] = ["z", "Z", "cached", "consistent", "delegated", "copy", "nocopy", "rw"];
+/// podman's option for a bind that is seen by the container's ids.
+pub(crate) const ID_MAPPED: &str = "idmap";
 const PROPAGATION: [&str; 8] =
     ["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"];
 
@@ -170,7 +172,9 @@ fn bind_options(asked: &[String]) -> Result<Vec<String>, String> {
             "bind" => "bind".clone_into(&mut options[0]),
             "rbind" => {}
             other if IGNORED.contains(&other) => {}
-            "exec" | "noexec" | "suid" | "nosuid" | "dev" | "nodev" => options.push(option.clone()),
+            "exec" | "noexec" | "suid" | "nosuid" | "dev" | "nodev" | ID_MAPPED => {
+                options.push(option.clone());
+            }
             other if PROPAGATION.contains(&other) => options.push(option.clone()),
             other => return Err(format!("volume option {other:?} is not supported")),
         }
@@ -214,11 +218,17 @@ pub(crate) fn clean(path: &str) -> String {
 }
 
 impl Point {
-    /// The mount for the runtime.
-    pub(crate) fn to_spec(&self) -> Mount {
+    /// The mount for the runtime. With a user namespace (`mapped`) a volume is seen by the container's own ids, so that
+    /// containers with other maps may have it too.
+    pub(crate) fn to_spec(&self, mapped: bool) -> Mount {
+        let mut options = self.options.clone();
+        options.retain(|option| option != ID_MAPPED || mapped);
+        if mapped && self.kind == Kind::Volume && !options.iter().any(|option| option == ID_MAPPED) {
+            options.push(ID_MAPPED.to_owned());
+        }
         match self.kind {
-            Kind::Tmpfs => mount(&self.target, "tmpfs", Path::new("tmpfs"), &self.options),
-            Kind::Bind | Kind::Volume => mount(&self.target, "bind", &self.source, &self.options),
+            Kind::Tmpfs => mount(&self.target, "tmpfs", Path::new("tmpfs"), &options),
+            Kind::Bind | Kind::Volume => mount(&self.target, "bind", &self.source, &options),
         }
     }
 

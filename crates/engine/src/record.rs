@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::health::Healthcheck;
+use crate::ids::Ids;
 use crate::mount::Point;
 use crate::options::RunOptions;
 use crate::time::Nanos;
@@ -45,6 +46,9 @@ pub(crate) struct Record {
     /// What the image runs a line of a health check with, if it says.
     #[serde(default)]
     pub(crate) shell: Vec<String>,
+    /// The ids of its user namespace, if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ids: Option<Ids>,
 }
 
 /// How a container ended.

@@ -12,12 +12,18 @@ use crate::{Engine, Error, name, place};
 /// docker's size of it, in bytes.
 const USUAL: u64 = 64 << 20;
 
-/// Mounts that of container `id`, anew.
-pub(crate) fn make(engine: &Engine, id: &str, size: Option<u64>) -> Result<PathBuf, Error> {
+/// Mounts that of container `id`, anew. `root` are user and group of the host that are the container's root, if others are.
+pub(crate) fn make(
+    engine: &Engine,
+    id: &str,
+    size: Option<u64>,
+    root: Option<(u32, u32)>,
+) -> Result<PathBuf, Error> {
     remove(engine, id)?;
     let path = engine.shm(id);
     place::make_dir_all(&path)?;
-    let options = format!("mode=1777,size={}", size.unwrap_or(USUAL));
+    let (uid, gid) = root.unwrap_or_default();
+    let options = format!("mode=1777,size={},uid={uid},gid={gid}", size.unwrap_or(USUAL));
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
     let mounted = mount(Some("shm"), &path, Some("tmpfs"), flags, Some(options.as_str()));
     mounted.map_err(|e| Error::io(format!("mount a tmpfs on {path:?}"))(e.into()))?;

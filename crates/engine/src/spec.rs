@@ -12,10 +12,11 @@ use oci::runtime::{
     Spec,
 };
 
-use crate::isolation::{Found, Ipc, Seccomp};
-use crate::mount::{Point, mount};
+use crate::isolation::{Found, FoundDevice, Ipc, Seccomp, Share};
+use crate::mount::{ID_MAPPED, Point, mount};
 use crate::options::RunOptions;
 use crate::user::User;
+use crate::userns::{Userns, Users};
 use crate::{capabilities, cdi, process, seccomp};
 
 /// Everything a spec is made of.
@@ -95,6 +96,8 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
     let mut root = Root::default();
     root.set_path(PathBuf::from("rootfs")).set_readonly(Some(options.read_only));
     let isolation = &options.isolation;
+    isolation.check_userns(&options.network, from.kernel)?;
+    check_id_mapped(from)?;
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(isolation.namespaces(
@@ -106,11 +109,16 @@ pub(crate) fn spec(from: &Ingredients<'_>) -> Result<Spec, String> {
         .set_resources(Some(resources(options, &isolation.device_rules(from.found))?))
         .set_cgroups_path(from.cgroups_path.clone())
         .set_devices(Some(devices(from)).filter(|devices| !devices.is_empty()));
+    if let Some(users) = from.found.users.as_ref().filter(|users| !users.joined) {
+        let (uid, gid) = users.mappings();
+        linux.set_uid_mappings(Some(uid)).set_gid_mappings(Some(gid));
+    }
     let mut sysctls = HashMap::new();
     if options.network.is_own() {
         // As docker has it since 20.10: low ports and ping need no privilege where the network is the container's.
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        let last = from.found.users.as_ref().map_or(i32::MAX.unsigned_abs(), Users::last_group);
+        sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
     }
     sysctls.extend(isolation.sysctls.iter().cloned());
     linux.set_sysctl(Some(sysctls).filter(|all| !all.is_empty()));
@@ -145,12 +153,15 @@ fn init_place(from: &Ingredients<'_>) -> &'static str {
     INIT[usize::from(from.points.iter().any(|point| point.target == "/dev"))]
 }
 
-/// The host's for `--privileged`, and those of `--device`; what is asked for twice is there once.
+/// The host's for `--privileged`, and those of `--device`; what is asked for twice is there once. Nobody makes devices in a
+/// user namespace: there those of `--device` are bound ([`mounts`]).
 fn devices(from: &Ingredients<'_>) -> Vec<LinuxDevice> {
     let mut all = from.devices.to_vec();
-    for (device, _) in &from.found.devices {
+    for device in from.found.devices.iter().map(|found| &found.node) {
         all.retain(|other| other.path() != device.path());
-        all.push(device.clone());
+        if from.found.users.is_none() {
+            all.push(device.clone());
+        }
     }
     all
 }
@@ -172,6 +183,40 @@ fn shared_memory(from: &Ingredients<'_>, options: &[&str]) -> Option<Mount> {
             mount("/dev/shm", "tmpfs", Path::new("shm"), &options)
         }
     })
+}
+
+/// What the root of a user namespace may not mount, because the namespace that it shows is not its own: it sees what the
+/// host sees there, as with podman. `None`: it may.
+fn foreign(from: &Ingredients<'_>, target: &str) -> Option<Option<Mount>> {
+    let (isolation, network) = (&from.options.isolation, &from.options.network);
+    let bind = |access| {
+        Some(mount(
+            target,
+            "bind",
+            Path::new(target),
+            &["rbind", "rprivate", "nosuid", "noexec", "nodev", access],
+        ))
+    };
+    match target {
+        "/proc" if isolation.pid == Share::Host => Some(bind("rw")),
+        "/sys" if !isolation.owns_network(network) => {
+            Some(bind(if from.options.privileged { "rw" } else { "rro" }))
+        }
+        "/dev/mqueue" if isolation.ipc == Ipc::Host => Some(bind("rw").filter(|_| from.found.host_queues)),
+        _ => None,
+    }
+}
+
+/// Binds by the container's ids mean something only where it has ids of its own.
+fn check_id_mapped(from: &Ingredients<'_>) -> Result<(), String> {
+    let wanted = from.points.iter().find(|point| point.options.iter().any(|option| option == ID_MAPPED));
+    match wanted.filter(|_| from.options.isolation.userns == Userns::Host) {
+        Some(point) => Err(format!(
+            "option {ID_MAPPED} of the volume on {:?} wants a user namespace: add --userns auto, or leave it out",
+            point.target
+        )),
+        None => Ok(()),
+    }
 }
 
 fn resources(options: &RunOptions, rules: &[LinuxDeviceCgroup]) -> Result<LinuxResources, String> {
@@ -232,8 +277,22 @@ fn mounts(from: &Ingredients<'_>) -> Vec<Mount> {
             all.extend(shared_memory(from, options));
             continue;
         }
-        let source = kind;
-        all.push(mount(target, kind, Path::new(source), options));
+        match (&from.found.users, foreign(from, target)) {
+            (Some(_), Some(shown)) => all.extend(shown),
+            (Some(users), None) if !users.has_group(5) => {
+                // The group of terminals, if it is one.
+                let options: Vec<&str> = options.iter().copied().filter(|o| *o != "gid=5").collect();
+                all.push(mount(target, kind, Path::new(kind), &options));
+            }
+            _ => all.push(mount(target, kind, Path::new(kind), options)),
+        }
+    }
+    if from.found.users.is_some() {
+        let target = |found: &FoundDevice| found.node.path().to_string_lossy().into_owned();
+        let bound = from.found.devices.iter();
+        all.extend(
+            bound.map(|found| mount(&target(found), "bind", &found.source, &["bind", "rprivate", "nosuid"])),
+        );
     }
     for name in ["resolv.conf", "hostname", "hosts"] {
         let target = format!("/etc/{name}");
@@ -241,7 +300,7 @@ fn mounts(from: &Ingredients<'_>) -> Vec<Mount> {
             all.push(mount(&target, "bind", &files.join(name), &["rbind", "rprivate"]));
         }
     }
-    all.extend(from.points.iter().map(Point::to_spec));
+    all.extend(from.points.iter().map(|point| point.to_spec(from.found.users.is_some())));
     if let Some(init) = from.init {
         all.push(mount(init_place(from), "bind", init, &["bind", "rprivate", "ro"]));
     }

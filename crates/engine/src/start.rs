@@ -20,7 +20,8 @@ use crate::record::{Record, read_started, write_started};
 use crate::root::Root;
 use crate::spec::Ingredients;
 use crate::user::{self, User};
-use crate::{Engine, Error, capabilities, host, place, shm, spec, time};
+use crate::userns::Users;
+use crate::{Engine, Error, capabilities, host, make, place, shm, spec, time};
 
 /// What the starting process gives to the container.
 #[derive(Debug, Default)]
@@ -72,13 +73,26 @@ fn bring_up(
     let (passwd, group) = (root.read("/etc/passwd")?, root.read("/etc/group")?);
     let mut user = user::resolve(&record.user, &passwd, &group).map_err(Error::Invalid)?;
     user.join(&record.options.isolation.groups, &group).map_err(Error::Invalid)?;
-    let connection = Connection::prepare(engine, &record.id, dir, &record.options, image)?;
-    let links = link::find(engine, record, &connection.joined)?;
-    write_files(record, dir, &connection, &links)?;
     let isolation = &record.options.isolation;
     let mut found = isolation.find(engine)?;
+    found.users = Users::open(engine, record)?;
+    let rootfs = match &found.users {
+        None => rootfs,
+        Some(users) => {
+            users.check(&user)?;
+            if !record.options.tty {
+                users.own_pipes(&given.stdio)?;
+            }
+            drop(rootfs);
+            make::stack_for(dir, image, users)?
+        }
+    };
+    let connection = Connection::prepare(engine, &record.id, dir, &record.options, image)?;
+    let links = link::find(engine, record, &connection.joined)?;
+    write_files(record, dir, &connection, &links, found.users.as_ref())?;
     if isolation.ipc == Ipc::Shareable {
-        found.shm = Some(shm::make(engine, &record.id, isolation.shm_size)?);
+        let root = found.users.as_ref().map(Users::root);
+        found.shm = Some(shm::make(engine, &record.id, isolation.shm_size, root)?);
     }
     let mut spec = describe(record, dir, image, &user, &connection, &found, &links)?;
     if let Some(process) = spec.process_mut().as_mut().filter(|_| record.options.tty) {
@@ -166,7 +180,13 @@ fn write_config(dir: &Path, spec: &Spec) -> Result<(), Error> {
 }
 
 /// The files that are bound over the image's own. They are new for each start, because addresses may be.
-fn write_files(record: &Record, dir: &Path, connection: &Connection, links: &Links) -> Result<(), Error> {
+fn write_files(
+    record: &Record,
+    dir: &Path,
+    connection: &Connection,
+    links: &Links,
+    users: Option<&Users>,
+) -> Result<(), Error> {
     if connection.shared.is_some() {
         // It sees those of whose network it shares.
         return Ok(());
@@ -185,5 +205,8 @@ fn write_files(record: &Record, dir: &Path, connection: &Connection, links: &Lin
     }
     place::write_anew(&dir.join("hosts"), (hosts + &links.hosts).as_bytes(), 0o644)?;
     place::write_anew(&dir.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
-    place::write_anew(&dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)
+    place::write_anew(&dir.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
+    ["hosts", "resolv.conf", "hostname"]
+        .iter()
+        .try_for_each(|name| users.map_or(Ok(()), |users| users.own(&dir.join(name))))
 }

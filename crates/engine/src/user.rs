@@ -91,6 +91,12 @@ impl User {
     }
 }
 
+/// The highest id below `limit` that is named; 0 if there is none.
+pub(crate) fn highest_id(passwd: &[u8], group: &[u8], limit: u32) -> u32 {
+    let users = entries(passwd).flat_map(|entry| [entry.uid, entry.gid]);
+    users.chain(groups(group).map(|group| group.gid)).filter(|id| *id < limit).max().unwrap_or(0)
+}
+
 fn find_group(name: &str, group: &[u8]) -> Result<u32, String> {
     if let Some(gid) = number("group", name)? {
         return Ok(gid);

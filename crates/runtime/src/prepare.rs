@@ -8,11 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, OFlag};
-use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
-use sys::clone::{Options, clone3, namespace};
 use sys::mount::{SetAttr, attr, mount_setattr, open_tree_clone};
 use sys::process::Strings;
 
@@ -110,7 +106,7 @@ fn open_tree(tree: &Tree) -> Result<OwnedFd, Failed> {
 pub(crate) fn users(tree: &Tree) -> Result<Option<File>, Error> {
     match &tree.id_maps {
         None => Ok(None),
-        Some((IdMapping::Ranges(map), _)) => user_namespace(map).map(Some),
+        Some((IdMapping::Ranges(map), _)) => sys::userns::make(map).map(Some).map_err(idmap::failed),
         Some((IdMapping::Namespace(path), _)) => File::open(as_path(path))
             .map(Some)
             .map_err(|e| Error::new(format!("open user namespace {}", path.to_string_lossy())).because(e)),
@@ -132,28 +128,6 @@ pub(crate) fn dress(
         mount_setattr(fd.as_fd(), *recursive, change, Some(users.as_fd())).map_err(|e| (e, ID_MAP))?;
     }
     Ok(())
-}
-
-/// A user namespace that exists only to carry id maps: made for a process that waits to be killed.
-fn user_namespace(map: &crate::plan::IdMap) -> Result<File, Error> {
-    let fail = |e: std::io::Error| Error::new("make a user namespace for id maps").because(e);
-    let (ours, theirs) = sys::message::pair().map_err(fail)?;
-    let mut ours = Some(ours);
-    let options = Options { namespaces: namespace::USER, ..Options::default() };
-    let holder = clone3(&options, || {
-        drop(ours.take());
-        // Until the parent's end is closed, by its death too.
-        let _ = nix::unistd::read(&theirs, &mut [0]);
-        0
-    })
-    .map_err(fail)?;
-    let result = idmap::write(holder.pid, map)
-        .and_then(|()| File::open(format!("/proc/{}/ns/user", holder.pid)).map_err(fail));
-    let pid = Pid::from_raw(holder.pid);
-    // It is our child and not reaped: the number is its.
-    let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-    let _ = waitpid(pid, None);
-    result
 }
 
 pub(crate) fn as_path(text: &CStr) -> &Path {

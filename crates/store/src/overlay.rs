@@ -89,21 +89,25 @@ pub fn overlay(what: &Overlay<'_>) -> Result<OwnedFd> {
         // Overlay wants two directories.
         return read_only(only).map_err(|e| failure(what, "bind", String::new(), e));
     }
-    if has_lowerdir_plus() { by_options(what) } else { by_descriptors(what) }
+    if has_lowerdir_plus() { by_paths(what) } else { by_descriptors(what) }
 }
 
 /// A copy of the mount, at one directory.
 fn read_only(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let dir = nix::fcntl::open(path, flags, Mode::empty())?;
-    let mounted = mount::open_tree_clone(dir, c"", false)?;
+    let mounted = copy(path)?;
     let read_only = mount::SetAttr { set: mount::attr::RDONLY, ..mount::SetAttr::default() };
     mount::mount_setattr(mounted.as_fd(), false, read_only, None)?;
     Ok(mounted)
 }
 
+/// A detached copy of the mount at a directory.
+pub(crate) fn copy(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    mount::open_tree_clone(nix::fcntl::open(path, flags, Mode::empty())?, c"", false)
+}
+
 /// Does this kernel take one `lowerdir+` option per layer (Linux 6.7)?
-fn has_lowerdir_plus() -> bool {
+pub(crate) fn has_lowerdir_plus() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
         let Ok(fs) = mount::fsopen(c"overlay") else {
@@ -130,20 +134,13 @@ pub fn new_upper(lower: &[&Path], upper: &Path, work: &Path) -> Result<()> {
     tree::set_times(to.as_fd(), b".", mtime).map_err(|e| Error::os("set times", upper)(e.into()))
 }
 
-fn open(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn open(path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     nix::fcntl::open(path, flags, Mode::empty()).map_err(|e| Error::os("open", path)(e.into()))
 }
 
-/// With fsconfig(2), whose values end at 255 bytes; longer paths go by way of /proc.
-fn by_options(what: &Overlay<'_>) -> Result<OwnedFd> {
-    let fs = mount::fsopen(c"overlay").map_err(|e| failure(what, "fsopen", String::new(), e))?;
-    let fs = fs.as_fd();
-    let fail = |step: &str, error| failure(what, step, mount::fs_log(fs), error);
-    let string = |key: &CStr, value: &CStr| {
-        mount::fsconfig_string(fs, key, value)
-            .map_err(|e| fail(&format!("{}={}", key.to_string_lossy(), value.to_string_lossy()), e))
-    };
+/// Names of directories for fsconfig(2), whose values end at 255 bytes; longer paths go by way of /proc.
+fn by_paths(what: &Overlay<'_>) -> Result<OwnedFd> {
     let mut held = Vec::new();
     let mut short = |path: &Path| -> Result<CString> {
         let bytes = path.as_os_str().as_bytes();
@@ -151,17 +148,40 @@ fn by_options(what: &Overlay<'_>) -> Result<OwnedFd> {
             return Ok(cstring(bytes));
         }
         let dir = open(path)?;
-        let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
+        let link = by_number(&dir);
         held.push(dir);
-        Ok(cstring(link.as_bytes()))
+        Ok(link)
+    };
+    let lower: Vec<CString> = what.lower.iter().rev().map(|path| short(path)).collect::<Result<_>>()?;
+    let upper = what.upper.map(|(upper, work)| Ok::<_, Error>((short(upper)?, short(work)?))).transpose()?;
+    by_options(what, &lower, upper.as_ref())
+}
+
+/// The path by which this process finds what it has open.
+pub(crate) fn by_number(fd: &OwnedFd) -> CString {
+    cstring(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_bytes())
+}
+
+/// With fsconfig(2). `lower` are the names of the directories, topmost first.
+pub(crate) fn by_options(
+    what: &Overlay<'_>,
+    lower: &[CString],
+    upper: Option<&(CString, CString)>,
+) -> Result<OwnedFd> {
+    let fs = mount::fsopen(c"overlay").map_err(|e| failure(what, "fsopen", String::new(), e))?;
+    let fs = fs.as_fd();
+    let fail = |step: &str, error| failure(what, step, mount::fs_log(fs), error);
+    let string = |key: &CStr, value: &CStr| {
+        mount::fsconfig_string(fs, key, value)
+            .map_err(|e| fail(&format!("{}={}", key.to_string_lossy(), value.to_string_lossy()), e))
     };
     string(c"source", &cstring(what.source.as_bytes()))?;
-    for path in what.lower.iter().rev() {
-        string(c"lowerdir+", &short(path)?)?;
+    for name in lower {
+        string(c"lowerdir+", name)?;
     }
-    if let Some((upper, work)) = what.upper {
-        string(c"upperdir", &short(upper)?)?;
-        string(c"workdir", &short(work)?)?;
+    if let Some((upper, work)) = upper {
+        string(c"upperdir", upper)?;
+        string(c"workdir", work)?;
     }
     for (key, value) in OPTIONS {
         string(key, value)?;
@@ -183,27 +203,45 @@ pub fn overlay_on_old_kernels(what: &Overlay<'_>) -> Result<OwnedFd> {
     by_descriptors(what)
 }
 
-/// With mount(2), whose options end at a page: from inside /proc/self/fd, the name of an open directory is its
-/// number. A thread of its own has the working directory and the mount namespace for that.
 fn by_descriptors(what: &Overlay<'_>) -> Result<OwnedFd> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| numbered(what));
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    in_own_namespace(what, || {
+        let lower: Vec<OwnedFd> = what.lower.iter().rev().map(|path| open(path)).collect::<Result<_>>()?;
+        let upper =
+            what.upper.map(|(upper, work)| Ok::<_, Error>((open(upper)?, open(work)?))).transpose()?;
+        by_mount(what, &lower, upper.as_ref())
     })
 }
 
-fn numbered(what: &Overlay<'_>) -> Result<OwnedFd> {
+/// Does `work` in a thread that has a mount namespace of its own, which the host sees nothing of and which goes with it.
+/// What it works on is to be opened there: mounts of another namespace are not taken.
+pub(crate) fn in_own_namespace(
+    what: &Overlay<'_>,
+    work: impl FnOnce() -> Result<OwnedFd> + Send,
+) -> Result<OwnedFd> {
     let fail = |step: &'static str| move |e: nix::Error| failure(what, step, String::new(), e.into());
-    nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(fail("unshare"))?;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
-        .map_err(fail("make the mounts private"))?;
-    // Opened in this namespace: mount(2) takes no place of another one.
-    let lower: Vec<OwnedFd> = what.lower.iter().rev().map(|path| open(path)).collect::<Result<_>>()?;
+    let inside = || {
+        nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(fail("unshare"))?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+            .map_err(fail("make the mounts private"))?;
+        work()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(inside).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// With mount(2), whose options end at a page: from inside /proc/self/fd, the name of an open directory is its number.
+/// Changes the working directory. `lower` has the topmost first.
+pub(crate) fn by_mount(
+    what: &Overlay<'_>,
+    lower: &[OwnedFd],
+    upper: Option<&(OwnedFd, OwnedFd)>,
+) -> Result<OwnedFd> {
+    let fail = |step: &'static str| move |e: nix::Error| failure(what, step, String::new(), e.into());
     let numbers: Vec<String> = lower.iter().map(|dir| dir.as_raw_fd().to_string()).collect();
     let mut options = format!("lowerdir={}", numbers.join(":"));
-    let upper = what.upper.map(|(upper, work)| Ok::<_, Error>((open(upper)?, open(work)?))).transpose()?;
-    if let Some((upper, work)) = &upper {
+    if let Some((upper, work)) = upper {
         options += &format!(",upperdir={},workdir={}", upper.as_raw_fd(), work.as_raw_fd());
     }
     for (key, value) in OPTIONS {
@@ -218,14 +256,14 @@ fn numbered(what: &Overlay<'_>) -> Result<OwnedFd> {
     nix::mount::mount(Some(what.source), place, Some("overlay"), flags, Some(options.as_str()))
         .map_err(fail("mount"))?;
     // The namespace goes with the thread, and the mount in it; the copy is on its own.
-    mount::open_tree_clone(open(place)?, c"", false).map_err(|e| failure(what, "open_tree", String::new(), e))
+    copy(place).map_err(|e| failure(what, "open_tree", String::new(), e))
 }
 
 fn cstring(bytes: &[u8]) -> CString {
     CString::new(bytes).unwrap_or_default()
 }
 
-fn failure(what: &Overlay<'_>, step: &str, log: String, source: io::Error) -> Error {
+pub(crate) fn failure(what: &Overlay<'_>, step: &str, log: String, source: io::Error) -> Error {
     let hint = hint(&source, &log);
     Error::Overlay { layers: what.lower.len(), step: step.to_owned(), log, hint, source }
 }

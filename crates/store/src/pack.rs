@@ -17,6 +17,8 @@ use ::tar::{Builder, EntryType, Header};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
 
+use sys::userns::{IdMap, inside};
+
 use crate::error::{Error, Result};
 use crate::overlay::Marks;
 use crate::tree;
@@ -49,12 +51,28 @@ pub fn pack<W: Write>(dir: BorrowedFd<'_>, what: Tree, keep: Keep<'_>, out: W) -
     packer.finish()
 }
 
-/// Writes the entry `name` of `dir` with all below it, under the name `path`.
+/// Writes everything in `dir`, which is seen from outside of a user namespace with these ids, by the ids inside.
 ///
 /// # Errors
 /// As [`pack`].
-pub fn pack_entry<W: Write>(dir: BorrowedFd<'_>, name: &[u8], path: &[u8], out: W) -> Result<W> {
-    let mut packer = Packer::new(Tree::Whole, &|_, _| true, out);
+pub fn pack_mapped<W: Write>(dir: BorrowedFd<'_>, ids: Option<&IdMap>, out: W) -> Result<W> {
+    let mut packer = Packer { ids, ..Packer::new(Tree::Whole, &|_, _| true, out) };
+    packer.directory(dir, &mut Vec::new(), 0)?;
+    packer.finish()
+}
+
+/// Writes the entry `name` of `dir` with all below it, under the name `path`, with owners as [`pack_mapped`] has them.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_entry<W: Write>(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    path: &[u8],
+    ids: Option<&IdMap>,
+    out: W,
+) -> Result<W> {
+    let mut packer = Packer { ids, ..Packer::new(Tree::Whole, &|_, _| true, out) };
     packer.entry(dir, name, &mut path.to_vec(), 0)?;
     packer.finish()
 }
@@ -64,13 +82,15 @@ struct Packer<'a, W: Write> {
     what: Tree,
     keep: Keep<'a>,
     marks: Marks,
+    /// Owners are written by the ids inside of these.
+    ids: Option<&'a IdMap>,
     /// Files with several names: device and inode, and the first name.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
 
 impl<'a, W: Write> Packer<'a, W> {
     fn new(what: Tree, keep: Keep<'a>, out: W) -> Self {
-        Self { out: Builder::new(out), what, keep, marks: Marks::here(), links: HashMap::new() }
+        Self { out: Builder::new(out), what, keep, marks: Marks::here(), ids: None, links: HashMap::new() }
     }
 
     fn finish(self) -> Result<W> {
@@ -224,9 +244,10 @@ impl<'a, W: Write> Packer<'a, W> {
         if size > MAX_SIZE {
             pax.push(("size".to_owned(), size.to_string().into_bytes()));
         }
-        header.set_uid(u64::from(stat.st_uid).min(MAX_ID));
-        header.set_gid(u64::from(stat.st_gid).min(MAX_ID));
-        for (key, id) in [("uid", stat.st_uid), ("gid", stat.st_gid)] {
+        let (uid, gid) = owner(self.ids, (stat.st_uid, stat.st_gid));
+        header.set_uid(u64::from(uid).min(MAX_ID));
+        header.set_gid(u64::from(gid).min(MAX_ID));
+        for (key, id) in [("uid", uid), ("gid", gid)] {
             if u64::from(id) > MAX_ID {
                 pax.push((key.to_owned(), id.to_string().into_bytes()));
             }
@@ -268,6 +289,13 @@ impl<'a, W: Write> Packer<'a, W> {
         }
         self.out.append(&header, content).map_err(|e| failed("pack", path, e))
     }
+}
+
+/// The owner as a user namespace with these ids sees it; who has no id there is nobody (user_namespaces(7)).
+pub fn owner(ids: Option<&IdMap>, (uid, gid): (u32, u32)) -> (u32, u32) {
+    const NOBODY: u32 = 65_534;
+    let Some(ids) = ids else { return (uid, gid) };
+    (inside(&ids.uid, uid).unwrap_or(NOBODY), inside(&ids.gid, gid).unwrap_or(NOBODY))
 }
 
 /// Attributes of a whiteout: they mean nothing and are lost when it is unpacked, so they are always the same.

@@ -21,6 +21,7 @@ pub mod pty;
 pub mod rtnetlink;
 pub mod seccomp;
 pub mod tty;
+pub mod userns;
 pub mod wait;
 pub mod xattr;
 

@@ -68,6 +68,27 @@ pub fn set_keep_capabilities(keep: bool) -> io::Result<()> {
     prctl(libc::PR_SET_KEEPCAPS, [libc::c_ulong::from(keep), 0, 0]).map(drop)
 }
 
+/// From now on this thread makes files as this user and group, and keeps its capabilities (setfsuid(2),
+/// `SECBIT_NO_SETUID_FIXUP` of capabilities(7)). The ids of files can't be set through an id-mapped mount by who has none in it.
+pub fn make_files_as(uid: libc::uid_t, gid: libc::gid_t) -> io::Result<()> {
+    const SECBIT_NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+    let dumpable = prctl(libc::PR_GET_DUMPABLE, [0; 3])?;
+    prctl(libc::PR_SET_SECUREBITS, [SECBIT_NO_SETUID_FIXUP, 0, 0])?;
+    // SAFETY: two integers. The calls answer with the former id, so that a second one, with an id that is none, tells
+    // whether the first one worked.
+    let set = unsafe {
+        libc::syscall(libc::SYS_setfsgid, gid);
+        libc::syscall(libc::SYS_setfsuid, uid);
+        let set = [libc::syscall(libc::SYS_setfsuid, u32::MAX), libc::syscall(libc::SYS_setfsgid, u32::MAX)];
+        set == [libc::c_long::from(uid), libc::c_long::from(gid)]
+    };
+    // Changed ids make the whole process undumpable, which is not asked for.
+    if dumpable == 1 {
+        prctl(libc::PR_SET_DUMPABLE, [1, 0, 0])?;
+    }
+    if set { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EPERM)) }
+}
+
 /// Drops one capability from the bounding set. EINVAL: the kernel has none of that number.
 pub fn drop_bounding(capability: u8) -> io::Result<()> {
     prctl(libc::PR_CAPBSET_DROP, [capability.into(), 0, 0]).map(drop)

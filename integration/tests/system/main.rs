@@ -51,6 +51,8 @@ mod stress;
 mod systemd;
 mod unified;
 mod update;
+mod userns;
+mod userns_beside;
 mod volumes;
 mod walk;
 mod watch;
@@ -101,6 +103,8 @@ fn main() {
         net_devices::CASES,
         limits::CASES,
         update::CASES,
+        userns::CASES,
+        userns_beside::CASES,
         events::CASES,
         processes::CASES,
         clients::CASES,

@@ -2,10 +2,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use engine::{DeviceRequest, DeviceRule, Ipc, Isolation, Seccomp, Share};
+use engine::{DeviceRequest, DeviceRule, IdRange, Ids, Ipc, Isolation, Seccomp, Share, Userns};
 
 use crate::error::Error;
-use crate::value::{device, gpus, label, offset, size};
+use crate::value::{device, gpus, label, offset, size, userns};
 
 /// What the container shares, gets and must not do.
 #[derive(Debug, clap::Args)]
@@ -19,9 +19,21 @@ pub(crate) struct IsolationFlags {
     /// host: have the host's name
     #[arg(long, value_name = "MODE", value_parser = uts)]
     uts: Option<bool>,
-    /// host: the user namespace of the host, which is what containers have anyway
-    #[arg(long, value_name = "MODE", value_parser = userns)]
-    userns: Option<bool>,
+    /// Whose ids it has: host (the default), auto[:size=N] for ids that no other container has, private, container:NAME, ns:PATH
+    #[arg(long, value_name = "MODE", value_parser = userns::parse)]
+    userns: Option<userns::Mode>,
+    /// Give it a user namespace with these users: N ids from CONTAINER on are those from HOST on
+    #[arg(long, value_name = "CONTAINER:HOST[:N]", value_parser = userns::map)]
+    uidmap: Vec<IdRange>,
+    /// The same for groups; one of the two alone counts for both
+    #[arg(long, value_name = "CONTAINER:HOST[:N]", value_parser = userns::map)]
+    gidmap: Vec<IdRange>,
+    /// Give it a user namespace with the ids of this name in /etc/subuid
+    #[arg(long, value_name = "NAME")]
+    subuidname: Option<String>,
+    /// The same for groups, in /etc/subgid
+    #[arg(long, value_name = "NAME")]
+    subgidname: Option<String>,
     /// private or host: which cgroups it sees
     #[arg(long, value_name = "MODE", value_parser = cgroupns)]
     cgroupns: Option<bool>,
@@ -90,18 +102,6 @@ fn uts(text: &str) -> Result<bool, String> {
     if text == "host" { Ok(true) } else { Err("wants host".to_owned()) }
 }
 
-fn userns(text: &str) -> Result<bool, String> {
-    let kind = text.split(':').next().unwrap_or_default();
-    match kind {
-        "host" if text == kind => Ok(true),
-        "auto" | "keep-id" | "nomap" | "private" | "container" | "ns" => Err(format!(
-            "the mode {kind} is not supported, wants host; to be another user inside, add -u USER; a user namespace is \
-             what rcr-runtime makes of a bundle with linux.uidMappings"
-        )),
-        _ => Err("wants host, which is what containers have anyway".to_owned()),
-    }
-}
-
 fn cgroupns(text: &str) -> Result<bool, String> {
     match text {
         "host" => Ok(true),
@@ -137,10 +137,18 @@ fn runtime(text: &str) -> Result<String, String> {
 impl IsolationFlags {
     /// What the engine is asked for.
     pub(crate) fn isolation(self) -> Result<Isolation, Error> {
+        let userns = choose(
+            self.userns,
+            Ids { uid: self.uidmap, gid: self.gidmap },
+            self.subuidname.as_ref(),
+            self.subgidname.as_ref(),
+        );
+        let userns = userns.map_err(|why| Error::Usage(format!("{why}; see 'rcr run --help'")))?;
         let mut isolation = Isolation {
             pid: self.pid.unwrap_or_default(),
             ipc: self.ipc.unwrap_or_default(),
             uts_host: self.uts.unwrap_or_default(),
+            userns,
             cgroup_host: self.cgroupns.unwrap_or_default(),
             cgroup_parent: self.cgroup_parent,
             shm_size: self.shm_size.filter(|bytes| *bytes > 0),
@@ -165,6 +173,46 @@ impl IsolationFlags {
             isolation.security_options.push(option);
         }
         Ok(isolation)
+    }
+}
+
+/// From the flags about ids to what is meant, by podman's rules.
+fn choose(
+    mode: Option<userns::Mode>,
+    mut ids: Ids,
+    users: Option<&String>,
+    groups: Option<&String>,
+) -> Result<Userns, String> {
+    let by_maps = !(ids.uid.is_empty() && ids.gid.is_empty());
+    let by_names = users.or(groups).is_some();
+    if by_maps && by_names {
+        return Err(
+            "conflicting options: --uidmap, --gidmap and --subuidname, --subgidname; leave out either"
+                .to_owned(),
+        );
+    }
+    match mode {
+        Some(userns::Mode::Whole(_)) if by_maps || by_names => {
+            let flag = if by_maps { "--uidmap and --gidmap" } else { "--subuidname and --subgidname" };
+            Err(format!("conflicting options: {flag} are for --userns private; leave out either"))
+        }
+        Some(userns::Mode::Whole(whole)) => Ok(whole),
+        _ if by_names => {
+            let [users, groups] =
+                [users.or(groups), groups.or(users)].map(|name| name.cloned().unwrap_or_default());
+            Ok(Userns::SubIds { users, groups })
+        }
+        _ if by_maps => {
+            if ids.uid.is_empty() {
+                ids.uid.clone_from(&ids.gid);
+            }
+            if ids.gid.is_empty() {
+                ids.gid.clone_from(&ids.uid);
+            }
+            Ok(Userns::Private(ids))
+        }
+        Some(userns::Mode::Private) => Ok(Userns::Auto { size: None, forced: Ids::default() }),
+        None => Ok(Userns::Host),
     }
 }
 

@@ -17,5 +17,6 @@ pub(crate) mod size;
 pub(crate) mod stream;
 pub(crate) mod tmpfs;
 pub(crate) mod ulimit;
+pub(crate) mod userns;
 pub(crate) mod volume;
 pub(crate) mod workdir;

@@ -21,6 +21,7 @@ struct Fields<'a> {
     propagation: Option<&'a str>,
     recursive: Option<&'a str>,
     create: bool,
+    id_mapped: bool,
     no_copy: bool,
     size: Option<&'a str>,
     mode: Option<&'a str>,
@@ -54,6 +55,7 @@ impl<'a> Fields<'a> {
             "bind-recursive" => self.recursive = Some(wanted()?),
             "bind-nonrecursive" => self.recursive = boolean(key, value)?.then_some("disabled"),
             "bind-create-src" => self.create = boolean(key, value)?,
+            "idmap" => self.id_mapped = boolean(key, value)?,
             "volume-nocopy" => self.no_copy = boolean(key, value)?,
             "volume-driver" if value == Some("local") => {}
             "volume-driver" => return Err("volume-driver: local is the only one".to_owned()),
@@ -69,7 +71,7 @@ impl<'a> Fields<'a> {
             _ => {
                 return Err(format!(
                     "unexpected key {key:?}; wants type, source, target, readonly, bind-propagation, \
-                     bind-recursive, volume-nocopy, tmpfs-size, tmpfs-mode"
+                     bind-recursive, idmap, volume-nocopy, tmpfs-size, tmpfs-mode"
                 ));
             }
         }
@@ -86,6 +88,7 @@ impl<'a> Fields<'a> {
             ("bind", "bind-propagation", self.propagation.is_some()),
             ("bind", "bind-recursive", self.recursive.is_some()),
             ("bind", "bind-create-src", self.create),
+            ("bind", "idmap", self.id_mapped),
             ("volume", "volume-nocopy", self.no_copy),
             ("tmpfs", "tmpfs-size", self.size.is_some()),
             ("tmpfs", "tmpfs-mode", self.mode.is_some()),
@@ -151,6 +154,9 @@ impl<'a> Fields<'a> {
         if self.read_only {
             options.push(read_only.to_owned());
         }
+        if self.id_mapped {
+            options.push("idmap".to_owned());
+        }
         let origin = Origin::Path(source.to_owned());
         Ok(Mount::Volume(Volume { origin, target: target.to_owned(), options, must_exist: !self.create }))
     }
@@ -206,6 +212,7 @@ mod tests {
             ("type=bind,src=./a,dst=/b,ro,bind-propagation=rslave", "Path(\"./a\") /b rslave,ro true"),
             ("type=bind,src=/a,dst=/b,readonly=true,bind-recursive=writable", "Path(\"/a\") /b norro true"),
             ("type=bind,src=/a,dst=/b,bind-nonrecursive,bind-create-src", "Path(\"/a\") /b bind false"),
+            ("type=bind,src=/a,dst=/b,ro,idmap", "Path(\"/a\") /b ro,idmap true"),
             ("source=data,destination=/d", "Named(\"data\") /d  false"),
             ("type=volume,target=/d,volume-nocopy=1,readonly", "Anonymous /d ro,nocopy false"),
             ("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=0700", "tmpfs /t size=1048576,mode=700"),
@@ -224,6 +231,7 @@ mod tests {
             ("type=volume,source=/a,target=/b", "type=bind"),
             ("type=tmpfs,source=/a,target=/b", "does not belong"),
             ("type=tmpfs,target=/b,bind-propagation=shared", "cannot mix"),
+            ("type=volume,target=/b,idmap", "cannot mix idmap"),
             ("type=bind,source=/a,target=/b,tmpfs-size=1", "cannot mix tmpfs-size"),
             ("type=bind,source=/a,target=/b,bind-recursive=readonly,ro", "requires bind-propagation"),
             ("type=bind,source=/a,target=/b,bind-recursive=writable", "requires readonly"),

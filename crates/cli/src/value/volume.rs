@@ -3,7 +3,7 @@
 use engine::{Origin, Volume};
 
 /// Options that change the mount. `z` and `Z` relabel for SELinux.
-const OPTIONS: [&str; 26] = [
+const OPTIONS: [&str; 27] = [
     "ro",
     "rw",
     "z",
@@ -27,6 +27,7 @@ const OPTIONS: [&str; 26] = [
     "nocopy",
     "copy",
     "U",
+    "idmap",
     "cached",
     "consistent",
     "delegated",

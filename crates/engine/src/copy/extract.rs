@@ -52,7 +52,7 @@ pub(super) fn extract(
         })?;
         let mode = header.mode().map_err(bad())?;
         let mtime = TimeSpec::new(i64::try_from(header.mtime().map_err(bad())?).unwrap_or(0), 0);
-        let attributes = Attributes::new(options, to, owner, mode, mtime);
+        let attributes = Attributes::new(options, to, owner, mode, mtime)?;
         let device = {
             let number = |n: io::Result<Option<u32>>| n.ok().flatten().unwrap_or(0).into();
             nix::sys::stat::makedev(number(header.device_major()), number(header.device_minor()))

@@ -15,6 +15,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::{CopyOptions, Side, kind as kind_of};
+use crate::Error;
 
 /// Of something that is made.
 pub(super) struct Attributes {
@@ -31,11 +32,11 @@ impl Attributes {
         owner: (u32, u32),
         mode: u32,
         mtime: TimeSpec,
-    ) -> Attributes {
-        match options.archive {
-            true => Attributes { owner, mode: mode & 0o7777, mtime },
+    ) -> Result<Attributes, Error> {
+        Ok(match options.archive {
+            true => Attributes { owner: to.placed(owner)?, mode: mode & 0o7777, mtime },
             false => Attributes { owner: to.owner, mode: mode & 0o1777, mtime },
-        }
+        })
     }
 
     fn owner(&self) -> (Option<Uid>, Option<Gid>) {

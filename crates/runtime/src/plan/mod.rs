@@ -44,6 +44,7 @@ use crate::host::Host;
 use crate::resctrl::Entry;
 use crate::{Error, ErrorKind, Spec};
 use namespace::Namespaces;
+pub use sys::userns::{IdMap, Range};
 
 /// What a launch does.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -133,26 +134,6 @@ pub enum IdMapping {
     Ranges(IdMap),
     /// As the user namespace at this path has it.
     Namespace(CString),
-}
-
-/// A user namespace's uid_map and gid_map.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct IdMap {
-    /// Users.
-    pub uid: Vec<Range>,
-    /// Groups.
-    pub gid: Vec<Range>,
-}
-
-/// `size` ids from `inside` on, that are those from `outside` on, outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    /// First id in the namespace.
-    pub inside: u32,
-    /// First id outside.
-    pub outside: u32,
-    /// How many.
-    pub size: u32,
 }
 
 /// Id maps, and how they are written.

@@ -112,7 +112,7 @@ impl Planner<'_> {
     /// setns(2) wants CAP_SYS_ADMIN both in the user namespace that owns the target and in the caller's own. Root
     /// therefore joins a user namespace last, when it has used its rights; anybody else first, to get rights at all.
     /// What is created has to belong to the user namespace, so that is created by the same clone3(2), or joined by an
-    /// intermediate process, which then clones.
+    /// intermediate process, which then clones. Before root makes one, such a process joins what is to be joined.
     pub(super) fn enter_namespaces(&mut self) -> Result<(), Error> {
         let by_user = self.namespaces.joined(USER).is_some();
         // The cgroup namespace's root is the cgroup at the time it is made; offsets can't be set once a process is in;
@@ -125,7 +125,10 @@ impl Planner<'_> {
             late |= IPC;
         }
         self.plan.clone_flags = self.namespaces.new & !late;
-        let trampoline = by_user && self.plan.clone_flags != 0;
+        // In a new user namespace a process has no rights over namespaces that are there already, as runc knows too.
+        let from_new =
+            self.namespaces.new & USER != 0 && !self.namespaces.join.is_empty() && self.host.euid == 0;
+        let trampoline = (by_user || from_new) && self.plan.clone_flags != 0;
         let mut joins = Vec::new();
         for (kind, index, path) in self.namespaces.join.clone() {
             let path = c_string(&format!("linux.namespaces[{index}].path"), path.as_os_str())?;

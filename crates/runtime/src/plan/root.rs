@@ -63,6 +63,9 @@ impl Planner<'_> {
         } else {
             RootSource::Path
         };
+        // The root of a user namespace may not get to the place, as its directories are for the host's root alone; nothing
+        // is seen of it once the root is entered.
+        let at = if self.args.rootfs_given && self.parent_opens() { c"/".to_owned() } else { at };
         self.steps.push(Step::Root(Root { path: at, source, slave }));
         Ok(())
     }

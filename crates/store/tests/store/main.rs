@@ -44,6 +44,12 @@ fn has(tool: &str) -> bool {
     std::process::Command::new(tool).arg("--version").output().is_ok_and(|out| out.status.success())
 }
 
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// A file system in memory, of this process alone, under the temporary directory: syncing a disk that others
 /// write to takes seconds each time. `STORE_TEST_DIR` names a directory to use instead, on a disk.
 fn work_in_memory() -> nix::Result<()> {
@@ -74,6 +80,8 @@ fn main() -> std::process::ExitCode {
         (hostile::TESTS, true),
         (lifecycle::TESTS, true),
         (mounts::TESTS, true),
+        // Since then a tmpfs can be id-mapped, which is what the tests are on.
+        (mounts::MAPPED_TESTS, kernel() >= (6, 3)),
         (crash::TESTS, true),
         (formats::TESTS, has("setfattr")),
         (semantics::UMOCI_TESTS, has("umoci")),

@@ -4,7 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use store::{Overlay, copy_tree, new_upper, overlay, overlay_on_old_kernels, remove_tree};
+use store::{
+    Overlay, Owners, copy_tree, mapped_overlay, mapped_overlay_on_old_kernels, new_upper, overlay,
+    overlay_on_old_kernels, remove_tree,
+};
+use sys::userns::{IdMap, Range};
 
 use crate::archive::{device, dir, entry, file, hardlink, symlink, tar};
 use crate::image::{chain, image};
@@ -21,6 +25,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("mounts_copy", copy),
     ("mounts_remove_deep", remove_deep),
 ];
+
+pub(crate) const MAPPED_TESTS: &[Test] =
+    &[("mounts_mapped", mapped), ("mounts_mapped_without_upper", mapped_read_only)];
 
 type Stack = fn(&Overlay<'_>) -> Result<OwnedFd, store::Error>;
 const BOTH: [(&str, Stack); 2] = [("lowerdir+", overlay), ("old kernels", overlay_on_old_kernels)];
@@ -160,6 +167,93 @@ fn upper() {
     let again = Merged { mount: overlay(&what).unwrap() }.tree();
     assert!(again["d/f"].starts_with("file changed ") && !again.contains_key("g"), "{again:?}");
     assert_eq!(place.store.fsck().unwrap(), []);
+}
+
+type Mapped = fn(&Overlay<'_>, Owners<'_>) -> Result<OwnedFd, store::Error>;
+const MAPPED: [(&str, Mapped); 2] =
+    [("lowerdir+", mapped_overlay), ("old kernels", mapped_overlay_on_old_kernels)];
+
+/// A user namespace whose root is user 100000 and group 200000.
+fn users() -> std::fs::File {
+    let map = |outside| vec![Range { inside: 0, outside, size: 1000 }];
+    sys::userns::make(&IdMap { uid: map(100_000), gid: map(200_000) }).unwrap()
+}
+
+/// Layers are seen by other owners, and what is changed is kept by the owners that layers have.
+fn mapped() {
+    let (mounts_before, users) = (mounts(), users());
+    let owners = Owners { users: users.as_fd(), root: (100_000, 200_000) };
+    let owner = |path: &Path| {
+        let stat = path.symlink_metadata().unwrap();
+        (stat.uid(), stat.gid())
+    };
+    for count in [2, 300] {
+        for (how, stack) in MAPPED {
+            if how == "old kernels" && count > 127 {
+                continue; // more do not fit into one page
+            }
+            let place = Place::new();
+            let mut tars =
+                vec![tar(&[file("mine", "m").owner(4, 5), file("gone", ""), dir("d"), file("d/x", "")])];
+            tars.extend((1..count).map(|n| tar(&[file(format!("f{n}"), "")])));
+            let image = image(&tars).pull(&place.store).unwrap();
+            let own = place.path.with_file_name("own");
+            std::fs::create_dir(&own).unwrap();
+            let (up, work) = (own.join("up"), own.join("work"));
+            new_upper(&paths(&image.layers), &up, &work).unwrap();
+            let what = Overlay { lower: &paths(&image.layers), upper: Some((&up, &work)), source: "t" };
+            let merged = Merged { mount: stack(&what, owners).unwrap() };
+            let path = merged.path();
+            assert_eq!(owner(&path.join("mine")), (100_004, 200_005), "{how}");
+            assert_eq!(owner(&path.join(format!("f{}", count - 1))), (100_000, 200_000), "{how}");
+            // Whiteouts and copies are the mount's own to make.
+            std::fs::remove_file(path.join("gone")).unwrap();
+            std::fs::remove_dir_all(path.join("d")).unwrap();
+            std::fs::write(path.join("mine"), "changed").unwrap();
+            let made = std::fs::write(path.join("new"), "x").unwrap_err();
+            assert_eq!(made.raw_os_error(), Some(libc::EOVERFLOW), "{how}: the host's root is nobody there");
+            std::os::unix::fs::chown(path.join("f1"), Some(100_007), Some(200_008)).unwrap();
+            assert!(std::os::unix::fs::chown(path.join("f1"), Some(7), None).is_err(), "{how}");
+            assert_eq!((owner(&up.join("mine")), owner(&up.join("f1"))), ((4, 5), (7, 8)), "{how}");
+            assert_eq!(owner(&up.join("gone")), (0, 0), "{how}");
+            drop(merged);
+            // And means the same without.
+            let plain = Merged { mount: overlay(&what).unwrap() };
+            let tree = plain.tree();
+            assert!(
+                tree["mine"].starts_with("file changed ") && !tree.contains_key("gone"),
+                "{how}: {tree:?}"
+            );
+            assert_eq!(owner(&plain.path().join("mine")), (4, 5), "{how}");
+            drop(plain);
+            assert_eq!(place.store.fsck().unwrap(), []);
+        }
+    }
+    assert_eq!(mounts(), mounts_before);
+    assert_eq!(nix::unistd::geteuid().as_raw(), 0);
+}
+
+fn mapped_read_only() {
+    let users = users();
+    let owners = Owners { users: users.as_fd(), root: (100_000, 200_000) };
+    for count in [1, 2] {
+        let (_place, image) = stacked(count);
+        for (how, stack) in MAPPED {
+            let what = Overlay { lower: &paths(&image.layers), upper: None, source: "t" };
+            let merged = Merged { mount: stack(&what, owners).unwrap() };
+            let stat = std::fs::metadata(merged.path().join("last")).unwrap();
+            assert_eq!((stat.uid(), stat.gid()), (100_000, 200_000), "{how} {count}");
+            let refused = std::fs::write(merged.path().join("last"), "x").unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(libc::EROFS), "{how} {count}");
+        }
+    }
+    // A file system that cannot be mapped says so.
+    let proc = [Path::new("/proc/sys"), Path::new("/proc/fs")];
+    for (how, stack) in MAPPED {
+        let what = Overlay { lower: &proc, upper: None, source: "t" };
+        let text = chain(&stack(&what, owners).unwrap_err());
+        assert!(text.contains("id-map") && text.contains("can't be id-mapped"), "{how}: {text}");
+    }
 }
 
 fn errors() {
