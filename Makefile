@@ -7,6 +7,6 @@ demo:        ; integration/demo                             # pull python:3.8.5-
 test:        ; integration/test                             # every test: unit, golden, integration
 check:       ; integration/check                            # what needs no root: format, lints, unit tests
 integration: ; integration/test only-integration            # the tests on a real kernel
-guest-test:  ; integration/guest                            # rcr-runtime's tests under systemd, pure cgroup v2 and Linux 6.1, emulated
+guest-test:  ; integration/guest                            # tests that want systemd, pure cgroup v2 or criu: Linux 6.1, emulated
 bench:       ; integration/bench                            # ratios to the peers, in one run
 install:     ; integration/install-programs                 # programs, manual pages, completions below /usr/local
