@@ -227,12 +227,15 @@ pub fn parse(json: &[u8]) -> Result<LinuxResources, Error> {
 
 /// Field names of resources, at all depths.
 const NAMES: &[&str] = &[
+    "access",
+    "allow",
     "blockIO",
     "burst",
     "checkBeforeUpdate",
     "classID",
     "cpu",
     "cpus",
+    "devices",
     "disableOOMKiller",
     "hcaHandles",
     "hcaObjects",
@@ -266,6 +269,7 @@ const NAMES: &[&str] = &[
     "throttleReadIOPSDevice",
     "throttleWriteBpsDevice",
     "throttleWriteIOPSDevice",
+    "type",
     "unified",
     "useHierarchy",
     "weight",
@@ -273,7 +277,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// Gives field names the specification's case and takes out what is null. Two spellings of one field are one.
-fn fold(value: &mut Value) {
+pub(crate) fn fold(value: &mut Value) {
     match value {
         Value::Array(list) => list.iter_mut().for_each(fold),
         Value::Object(fields) => {

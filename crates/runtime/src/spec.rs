@@ -41,7 +41,8 @@ pub fn parse(json: &[u8]) -> Result<Spec, Error> {
     let error = match serde_path_to_error::deserialize(&mut reader) {
         Ok(spec) => {
             reader.end().map_err(|e| Error::new("config").kind(ErrorKind::Invalid).because(e))?;
-            let spec = if lacks_page_size(&spec) { forgiven(json).unwrap_or(spec) } else { spec };
+            let odd = lacks_page_size(&spec) || has_capital_name(json);
+            let spec = if odd { forgiven(json).unwrap_or(spec) } else { spec };
             return Ok(crate::resources::without_empty_pids(spec, json));
         }
         Err(error) => error,
@@ -64,6 +65,16 @@ fn words(path: String) -> String {
         Some(_) => "mode",
     };
     format!("{path}: invalid memory policy {what}")
+}
+
+/// Whether a field's name begins with a capital, as no name of the specification does.
+fn has_capital_name(json: &[u8]) -> bool {
+    json.windows(2).enumerate().filter(|(_, two)| two[0] == b'"' && two[1].is_ascii_uppercase()).any(
+        |(at, _)| {
+            let mut rest = json[at + 1..].iter().skip_while(|byte| **byte != b'"').skip(1);
+            rest.find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
+        },
+    )
 }
 
 fn lacks_page_size(spec: &Spec) -> bool {
@@ -89,13 +100,8 @@ fn forgiven(json: &[u8]) -> Option<Spec> {
     if let Some(process) = spec.get_mut("process") {
         forgive(process);
     }
-    // Go's decoder does not care for case, and so other runtimes have taken this spelling for years.
-    let limits = spec.pointer_mut("/linux/resources/hugepageLimits").and_then(Value::as_array_mut);
-    for limit in limits.into_iter().flatten().filter_map(Value::as_object_mut) {
-        if let Some(size) = limit.remove("pagesize") {
-            limit.entry("pageSize").or_insert(size);
-        }
-    }
+    // Go's decoder does not care for case, and so other runtimes have taken such spellings for years.
+    spec.pointer_mut("/linux/resources").into_iter().for_each(crate::resources::fold);
     serde_json::from_value(spec).ok()
 }
 
@@ -174,6 +180,18 @@ mod tests {
             let resources = spec.linux().as_ref().unwrap().resources().clone().unwrap();
             assert_eq!(resources.hugepage_limits().as_ref().unwrap()[0].page_size(), "2MB", "{name}");
         }
+    }
+
+    #[test]
+    fn resources_are_taken_in_capitals_as_go_takes_them() {
+        let json = br#"{"ociVersion":"1.0.2","linux":{"resources":
+            {"CPU" : {"Cpus":"0"},"Pids":{"Limit":7},"devices":[{"Allow":true,"access":"r","type":"c"}]}}}"#;
+        let spec = parse(json).unwrap();
+        let resources = spec.linux().as_ref().unwrap().resources().clone().unwrap();
+        assert_eq!(resources.cpu().as_ref().unwrap().cpus().as_deref(), Some("0"));
+        assert_eq!(resources.pids().unwrap().limit(), 7);
+        assert!(resources.devices().as_ref().unwrap()[0].allow());
+        assert!(!has_capital_name(br#"{"env":["PATH=A:b","TERM"],"a":"B"}"#));
     }
 
     #[test]
