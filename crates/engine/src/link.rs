@@ -232,22 +232,25 @@ fn environment<'a>(
     all
 }
 
-/// The part of a record that names links.
+/// The part of a record that makes names: its own, and those it has for others.
 #[derive(Deserialize)]
-struct Linking {
-    options: LinkingOptions,
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) hostname: String,
+    pub(crate) options: Linking,
 }
 
+/// The part of its options that does.
 #[derive(Deserialize)]
-struct LinkingOptions {
+pub(crate) struct Linking {
     #[serde(default)]
-    links: Vec<ContainerLink>,
+    pub(crate) links: Vec<ContainerLink>,
 }
 
-impl Linking {
-    fn read(dir: &Path) -> Option<Vec<ContainerLink>> {
-        let linking: Linking = serde_json::from_slice(&std::fs::read(dir.join(RECORD)).ok()?).ok()?;
-        Some(linking.options.links)
+impl Named {
+    /// That of the container with this directory, if it has a record.
+    pub(crate) fn read(dir: &Path) -> Option<Named> {
+        serde_json::from_slice(&std::fs::read(dir.join(RECORD)).ok()?).ok()
     }
 }
 
@@ -263,7 +266,8 @@ pub(crate) fn renew(engine: &Engine, record: &Record, joined: &Joined) {
             continue;
         }
         let is_it = |link: &ContainerLink| link.id == record.id || link.target == record.name;
-        let mut links = Linking::read(&engine.container(&other)).unwrap_or_default();
+        let named = Named::read(&engine.container(&other));
+        let mut links = named.map_or_else(Vec::new, |named| named.options.links);
         links.retain(is_it);
         if !links.is_empty()
             && let Err(error) = renew_in(engine, &other, &links, record, &theirs)

@@ -5,7 +5,7 @@
 //! a terminal or a capability.
 
 use std::ffi::{CString, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
@@ -14,15 +14,14 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use network::{Attachment, ContainerLink, Member, NameServer, Network};
+use network::{Attachment, Member, NameServer, Network};
 use nix::unistd;
-use serde::Deserialize;
 use sys::clone::{Options, clone3};
 use sys::process::{Capabilities, close_on_exec_from, set_capabilities, set_no_new_privileges};
 
 use crate::connection::Joined;
+use crate::link::Named;
 use crate::options::RunOptions;
-use crate::record::RECORD;
 use crate::{Engine, Error, connection, host, name};
 
 /// The name by which this program is a server of names: `rcr-names ROOT RUNROOT NETWORK`.
@@ -166,28 +165,13 @@ fn stay(engine: &Engine, server: NameServer, null: File) -> Result<(), Error> {
     server.serve(&|id| look_up(engine, id)).map_err(fail())
 }
 
-/// The part of a container's record that makes names.
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-    hostname: String,
-    options: Linking,
-}
-
-/// The part of its options that does.
-#[derive(Deserialize)]
-struct Linking {
-    #[serde(default)]
-    links: Vec<ContainerLink>,
-}
-
 fn look_up(engine: &Engine, id: &str) -> Option<Member> {
     if !name::is_id(id) {
         return None;
     }
     let dir = engine.container(id);
     let Joined { attachments, servers, .. } = connection::read(&dir)?;
-    let Named { name, hostname, options } = serde_json::from_slice(&fs::read(dir.join(RECORD)).ok()?).ok()?;
+    let Named { name, hostname, options } = Named::read(&dir)?;
     let names = vec![name, name::short(id).to_owned(), hostname];
     Some(Member { names, attachments, links: options.links, servers })
 }
